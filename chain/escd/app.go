@@ -1,0 +1,204 @@
+package escd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+
+	"github.com/eschaton-network/chand/ledger"
+	"github.com/eschaton-network/chand/types"
+)
+
+// app is the ledger as CometBFT's application: it applies blocks to the state and keeps state and events on disk.
+type app struct {
+	abci.BaseApplication
+	home    string
+	every   types.Height // blocks between snapshots at most
+	params  ledger.Params
+	journal journal
+
+	mu    sync.RWMutex
+	state *ledger.State
+	head  ledger.BlockInfo // zero height before the first block
+	// nanos is head's time, applied when it was applied by this machine's clock.
+	nanos   int64
+	applied time.Time
+	waiting waiting
+	// next is closed and replaced when head moves on.
+	next   chan struct{}
+	closed bool
+
+	// Only CometBFT's consensus connection, which is one goroutine at a time, and shutdown use these.
+	committed    types.Height // head at the last Commit: only then may a snapshot be taken
+	snapshot     types.Height
+	snapshotSize int64
+	sinceBytes   int64 // of transactions, since the snapshot
+}
+
+func newApp(c Config, g ledger.Genesis, j journal) (*app, error) {
+	hash, err := g.Hash()
+	if err != nil {
+		return nil, err
+	}
+	s, size, warning, err := loadState(c.Home, g, hash, j)
+	if err != nil {
+		return nil, err
+	}
+	h := s.Height()
+	if warning != nil {
+		c.Logger.Warn(warning.Error())
+	}
+	a := &app{home: c.Home, every: c.snapshotBlocks, journal: j, state: s, next: make(chan struct{}), params: s.Params(),
+		committed: h, snapshot: h, snapshotSize: size,
+		head: ledger.BlockInfo{Time: g.Time}, nanos: g.Time.Std().UnixNano()}
+	if h > 0 {
+		r, err := j.block(h)
+		if err != nil {
+			return nil, err
+		}
+		a.head, a.nanos = r.BlockInfo, r.nanos
+	}
+	return a, nil
+}
+
+// Info tells CometBFT from where to replay.
+func (a *app) Info(context.Context, *abci.RequestInfo) (*abci.ResponseInfo, error) {
+	a.mu.Lock() // Root rehashes
+	defer a.mu.Unlock()
+	r := &abci.ResponseInfo{Data: "chand ledger", AppVersion: 1, LastBlockHeight: int64(a.head.Height)}
+	if a.head.Height > 0 {
+		root := a.state.Root()
+		r.LastBlockAppHash = root[:]
+	}
+	return r, nil
+}
+
+// InitChain answers with the genesis state's root.
+func (a *app) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if req.ChainId != a.params.ChainID || a.head.Height != 0 {
+		return nil, fmt.Errorf("asked to start chain %q at height %d, want %q at 0", req.ChainId, a.head.Height, a.params.ChainID)
+	}
+	root := a.state.Root()
+	return &abci.ResponseInitChain{AppHash: root[:]}, nil
+}
+
+// FinalizeBlock applies a decided block. An error halts the node.
+func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if req.Height != int64(a.head.Height)+1 || len(req.Hash) != 32 {
+		return nil, fmt.Errorf("asked to apply block %d after block %d", req.Height, a.head.Height)
+	}
+	r := &blockRecord{nanos: req.Time.UnixNano(), BlockInfo: ledger.BlockInfo{
+		Height: types.Height(req.Height), Time: types.Time(req.Time.Unix()),
+		Hash: types.Hash(req.Hash), AppHash: a.state.Root(),
+	}}
+	done := a.state.Apply(r.Height, r.Time, req.Txs)
+	out := &abci.ResponseFinalizeBlock{TxResults: make([]*abci.ExecTxResult, len(req.Txs))}
+	ids := make([]types.Hash, len(req.Txs))
+	for i, t := range done.Results {
+		out.TxResults[i] = &abci.ExecTxResult{Code: t.Code, Log: t.Text} // Log is not part of consensus
+		ids[i] = t.ID
+		r.bytes += uint64(len(req.Txs[i]))
+		if t.Code == ledger.CodeOK {
+			r.txs++
+		} else {
+			r.refused++
+		}
+	}
+	a.waiting.reapply(a.state, ids)
+	r.events = done.Events
+	if err := a.journal.put(r, ids); err != nil {
+		return nil, fmt.Errorf("block %d: %w", req.Height, err)
+	}
+	root := a.state.Root()
+	out.AppHash = root[:]
+	a.sinceBytes += int64(r.bytes)
+	a.head, a.nanos, a.applied = r.BlockInfo, r.nanos, time.Now()
+	if !a.closed {
+		close(a.next)
+		a.next = make(chan struct{})
+	}
+	return out, nil
+}
+
+// Commit takes a snapshot when enough would have to be replayed otherwise, at most as often as that the snapshots cost no
+// more disk traffic than the blocks.
+func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit, error) {
+	a.mu.RLock()
+	a.committed = a.head.Height
+	a.mu.RUnlock()
+	if a.committed-a.snapshot >= a.every || a.sinceBytes >= max(snapshotBytes, a.snapshotSize) {
+		if err := a.save(); err != nil {
+			return nil, err
+		}
+	}
+	return &abci.ResponseCommit{}, nil
+}
+
+// save writes a snapshot of the committed state; it does nothing when there is one already or a block is half done.
+func (a *app) save() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := a.committed
+	if h == a.snapshot || h != a.head.Height {
+		return nil
+	}
+	if err := a.journal.flush(); err != nil { // before the snapshot says that these blocks need no replay
+		return err
+	}
+	size, err := writeSnapshot(a.home, a.state)
+	if err != nil {
+		return fmt.Errorf("snapshot at block %d: %w", h, err)
+	}
+	a.snapshot, a.snapshotSize, a.sinceBytes = h, size, 0
+	return nil
+}
+
+// CheckTx asks the rules whether a transaction may wait for a block.
+func (a *app) CheckTx(_ context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := a.state.Check(req.Tx)
+	if err == nil {
+		a.waiting.add(req.Tx)
+		return &abci.ResponseCheckTx{Code: ledger.CodeOK}, nil
+	}
+	var refusal *ledger.Refusal
+	if errors.As(err, &refusal) {
+		return &abci.ResponseCheckTx{Code: refusal.Code, Log: refusal.Text}, nil
+	}
+	return nil, err
+}
+
+// wait returns the head and a channel that is closed when it moves on.
+func (a *app) wait() (ledger.BlockInfo, <-chan struct{}) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.head, a.next
+}
+
+// waitOrStopped is wait, and tells whether stop was called.
+func (a *app) waitOrStopped() (ledger.BlockInfo, <-chan struct{}, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.head, a.next, a.closed
+}
+
+// stop wakes everybody who waits for a block and closes the journal.
+func (a *app) stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	a.closed = true
+	close(a.next)
+	a.journal.db.Close()
+}

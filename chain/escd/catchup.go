@@ -1,0 +1,186 @@
+package escd
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cometbft/cometbft/blocksync"
+	"github.com/cometbft/cometbft/config"
+	"github.com/cometbft/cometbft/consensus"
+	"github.com/cometbft/cometbft/evidence"
+	"github.com/cometbft/cometbft/mempool"
+	cmtnode "github.com/cometbft/cometbft/node"
+	"github.com/cometbft/cometbft/proxy"
+	sm "github.com/cometbft/cometbft/state"
+	"github.com/cometbft/cometbft/store"
+	cmt "github.com/cometbft/cometbft/types"
+)
+
+// catchUpBudget bounds how long Start waits for the newest block; what is left is caught up on in the background.
+const catchUpBudget = 1500 * time.Millisecond
+
+// syncer applies blocks from the joined daemon's office the way CometBFT's block sync does: each must carry the commit of
+// more than two thirds of the validators that our own state names for its height, and fit our own state root. It runs before
+// CometBFT, which then starts at the newest block: CometBFT's own block sync waits three seconds for peers before it asks
+// for a block and another before it follows. It belongs to one goroutine at a time.
+type syncer struct {
+	state  sm.State
+	states sm.Store
+	blocks *store.BlockStore
+	exec   *sm.BlockExecutor
+	conns  proxy.AppConns
+}
+
+// run applies blocks until there are no more.
+func (s *syncer) run(ctx context.Context, c *Client) error {
+	for {
+		got, err := c.blocks(ctx, s.state.LastBlockHeight+1)
+		if err != nil {
+			return err
+		}
+		for _, b := range got {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := s.apply(b); err != nil {
+				return err
+			}
+		}
+		if len(got) == 0 {
+			return nil
+		}
+	}
+}
+
+// catchUp runs the syncer for a moment. When that is not enough, or the joined daemon is not there, it goes on in the background.
+func (n *Node) catchUp(ctx context.Context) error {
+	s, err := n.newSyncer(ctx)
+	if err != nil {
+		return err
+	}
+	quick, cancel := context.WithTimeout(ctx, catchUpBudget)
+	defer cancel()
+	if n.join.reached && s.run(quick, n.join.client) == nil {
+		return n.launch(ctx, s)
+	}
+	n.work.Go(func() { n.catchUpLater(s) })
+	return nil
+}
+
+func (n *Node) catchUpLater(s *syncer) {
+	defer n.dontPanic("catching up")
+	for told := false; ; told = true {
+		ask, cancel := context.WithTimeout(n.live, askTimeout)
+		err := n.join.refresh(ask)
+		cancel()
+		if err == nil {
+			err = s.run(n.live, n.join.client)
+		}
+		if err == nil {
+			if err := n.launch(n.live, s); err != nil {
+				n.cfg.Logger.Error("the ledger node cannot start", "err", err)
+			}
+			return
+		}
+		if !told {
+			n.cfg.Logger.Warn("cannot catch up with the ledger; trying on", "office", n.join.client.addr, "block", s.state.LastBlockHeight, "err", err)
+		}
+		select {
+		case <-n.live.Done():
+			s.close()
+			return
+		case <-time.After(redialEvery):
+		}
+	}
+}
+
+func (s *syncer) close() { s.conns.Stop() }
+
+// serving is CometBFT's block sync as a server only. It goes in the place of the one that would sync first.
+func (s *syncer) serving(log logger) *blocksync.Reactor {
+	r := blocksync.NewReactor(s.state, s.exec, s.blocks, false, blocksync.NopMetrics(), 0)
+	r.SetLogger(log)
+	return r
+}
+
+// newSyncer opens the stores and replays into the application what it has not kept.
+func (n *Node) newSyncer(ctx context.Context) (_ *syncer, err error) {
+	log := n.logger()
+	conns := proxy.NewAppConns(n.creator(), proxy.NopMetrics())
+	conns.SetLogger(log)
+	if err := conns.Start(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			conns.Stop()
+		}
+	}()
+	open := func(id string) (*database, error) {
+		db, err := n.dbs.get(&config.DBContext{ID: id})
+		if err != nil {
+			return nil, err
+		}
+		return db.(*database), nil
+	}
+	blockDB, err := open("blockstore")
+	if err != nil {
+		return nil, err
+	}
+	stateDB, err := open("state")
+	if err != nil {
+		return nil, err
+	}
+	evidenceDB, err := open("evidence")
+	if err != nil {
+		return nil, err
+	}
+	blocks := store.NewBlockStore(blockDB)
+	states := sm.NewStore(stateDB, sm.StoreOptions{DiscardABCIResponses: n.cfg.ListenRPC == ""})
+	state, doc, err := cmtnode.LoadStateFromDBOrGenesisDocProvider(stateDB, func() (*cmt.GenesisDoc, error) { return cometGenesis(n.genesis), nil })
+	if err != nil {
+		return nil, err
+	}
+	if doc.ChainID != n.genesis.ChainID {
+		return nil, fmt.Errorf("the blocks in %s are of chain %q, the genesis document is of %q", n.dbs.dir, doc.ChainID, n.genesis.ChainID)
+	}
+	h := consensus.NewHandshaker(states, state, blocks, doc)
+	h.SetLogger(log)
+	if err := h.HandshakeWithContext(ctx, conns); err != nil {
+		return nil, err
+	}
+	if state, err = states.Load(); err != nil {
+		return nil, err
+	}
+	pool, err := evidence.NewPool(evidenceDB, states, blocks)
+	if err != nil {
+		return nil, err
+	}
+	pool.SetLogger(log)
+	return &syncer{state: state, states: states, blocks: blocks, conns: conns,
+		exec: sm.NewBlockExecutor(states, log, conns.Consensus(), &mempool.NopMempool{}, pool, blocks)}, nil
+}
+
+func (s *syncer) apply(b signedBlock) error {
+	parts, err := b.block.MakePartSet(cmt.BlockPartSizeBytes)
+	if err != nil {
+		return err
+	}
+	id := cmt.BlockID{Hash: b.block.Hash(), PartSetHeader: parts.Header()}
+	if b.block.Height != s.state.LastBlockHeight+1 {
+		return fmt.Errorf("the office sent block %d, want %d", b.block.Height, s.state.LastBlockHeight+1)
+	}
+	if err := s.state.Validators.VerifyCommit(s.state.ChainID, id, b.block.Height, b.commit); err != nil {
+		return fmt.Errorf("block %d: %w", b.block.Height, err)
+	}
+	if err := s.exec.ValidateBlock(s.state, b.block); err != nil {
+		return fmt.Errorf("block %d: %w", b.block.Height, err)
+	}
+	s.blocks.SaveBlock(b.block, parts, b.commit)
+	if s.state, err = s.exec.ApplyVerifiedBlock(s.state, id, b.block); err != nil {
+		// The block is stored but not applied, which is what CometBFT's handshake repairs at its start.
+		return fmt.Errorf("block %d: %w", b.block.Height, err)
+	}
+	return nil
+}

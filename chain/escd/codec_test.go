@@ -1,0 +1,94 @@
+package escd
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+
+	"github.com/eschaton-network/chand/ledger"
+	"github.com/eschaton-network/chand/types"
+)
+
+func sampleRecord() *blockRecord {
+	h := func(s string) types.Hash { return types.SHA256([]byte(s)) }
+	return &blockRecord{
+		BlockInfo: ledger.BlockInfo{Height: 7, Time: 1500000000, Hash: h("hash"), AppHash: h("app")},
+		nanos:     1500000000123456789, txs: 3, refused: 1, bytes: 500,
+		events: []ledger.Event{
+			ledger.TxDone{ID: h("tx"), Sender: admin, Msid: 4, Code: 9, Text: "no money"},
+			ledger.Deposited{From: admin, To: types.AccountID{Node: 2, User: 3}, Amount: 5, Message: h("m")},
+			ledger.AccountCreated{ID: types.AccountID{Node: 1, User: 9}, PublicKey: h("key")},
+			ledger.ContractOpened{ID: h("c")},
+			ledger.ContractPosted{ID: h("c"), Epoch: 1, Version: 2, Deadline: 99, Refund: []byte("refund")},
+			ledger.ContractSettled{ID: h("c"), Epoch: 1, Version: 3, Final: true, TxID: h("t"), Refund: []byte("final")},
+			ledger.OutputSpent{TxID: h("t"), Index: 1, Witness: [][]byte{[]byte("w"), []byte("preimage")}, By: []byte("tx")},
+			ledger.Anchored{TxID: h("a"), Hashes: []types.Hash{h("1"), h("2")}},
+			ledger.Broadcasted{TxID: h("b"), From: admin, Data: []byte("hello")},
+		},
+	}
+}
+
+func TestRecord(t *testing.T) {
+	t.Parallel()
+	r := sampleRecord()
+	b, err := encodeRecord(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeRecord(b)
+	if err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for i := range b {
+		if _, err := decodeRecord(b[:i]); err == nil {
+			t.Errorf("accepted %d of %d bytes", i, len(b))
+		}
+	}
+	if _, err := decodeRecord(append(b, 0)); err == nil {
+		t.Error("accepted a trailing byte")
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	b, err := encodeRecord(sampleRecord())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeRecord(b)
+		if err != nil {
+			return
+		}
+		if again, err := encodeRecord(r); err != nil || !bytes.Equal(again, b) {
+			t.Errorf("%x was read as %+v, which is written %x, %v", b, r, again, err)
+		}
+	})
+}
+
+func FuzzBatch(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 2, 1, 2, 0, 0, 0, 1, 3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		txs, err := splitBatch(b)
+		if err != nil {
+			return
+		}
+		var w writer
+		for _, tx := range txs {
+			w.blob(tx)
+		}
+		if !bytes.Equal(w.b, b) {
+			t.Errorf("%x is not what was read: %x", b, w.b)
+		}
+	})
+}
+
+func FuzzBlocks(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := decodeBlocks(b)
+		if err == nil && len(got) > len(b)/8 {
+			t.Errorf("%d blocks in %d bytes", len(got), len(b))
+		}
+	})
+}

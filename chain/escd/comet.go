@@ -1,0 +1,110 @@
+package escd
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/cometbft/cometbft/config"
+	cmt "github.com/cometbft/cometbft/types"
+
+	"github.com/eschaton-network/chand/chain/escd/light"
+	"github.com/eschaton-network/chand/ledger"
+)
+
+// Consensus constants. They are part of the protocol: every node of a ledger must have the same ones.
+const (
+	// maxBlockBytes is the best size in measurements (1-4 MB: larger blocks are slower per byte).
+	maxBlockBytes = 4 << 20
+	// evidenceAge is how long a validator's double signing can be reported: at one block a second, two days.
+	evidenceBlocks = 172_800
+	evidenceAge    = 48 * time.Hour
+	// maxPacket must be the same at both ends of a connection; CometBFT's default of 1 KB costs a header and an authentication
+	// tag for each.
+	maxPacket = 32 << 10
+)
+
+// cometGenesis makes CometBFT's genesis document of the ledger's. It depends on nothing else, so that the hash of the
+// ledger's document names both.
+func cometGenesis(g ledger.Genesis) *cmt.GenesisDoc {
+	p := cmt.DefaultConsensusParams()
+	p.Block.MaxBytes, p.Block.MaxGas = maxBlockBytes, -1
+	p.Evidence.MaxAgeNumBlocks, p.Evidence.MaxAgeDuration = evidenceBlocks, evidenceAge
+	return &cmt.GenesisDoc{
+		ChainID:         g.ChainID,
+		GenesisTime:     g.Time.Std(),
+		InitialHeight:   1,
+		ConsensusParams: p,
+		Validators:      light.Validators(g),
+	}
+}
+
+// cometConfig is CometBFT's configuration for a node of daemons that name each other: no peer exchange, loopback allowed,
+// quick commits.
+func cometConfig(c Config, g ledger.Genesis, p2pAddr string) *config.Config {
+	cfg := config.DefaultConfig()
+	cfg.SetRoot(c.Home)
+	cfg.Moniker = c.Moniker
+	cfg.DBPath = dataDir
+	cfg.DBBackend = "goleveldb"
+
+	cfg.P2P.ListenAddress = "tcp://" + p2pAddr
+	cfg.P2P.AddrBook = filepath.Join(dataDir, "addrbook.json")
+	cfg.P2P.AddrBookStrict = false
+	cfg.P2P.AllowDuplicateIP = true
+	cfg.P2P.PexReactor = false
+	cfg.P2P.MaxNumInboundPeers = 256
+	cfg.P2P.SendRate, cfg.P2P.RecvRate = 200<<20, 200<<20 // bytes a second: the default of 5 MB is less than one full block a second
+	cfg.P2P.MaxPacketMsgPayloadSize = maxPacket
+	cfg.P2P.FlushThrottleTimeout = 5 * time.Millisecond
+	cfg.P2P.HandshakeTimeout = 5 * time.Second
+	cfg.P2P.DialTimeout = time.Second
+
+	cfg.Mempool.Size = ledger.MaxWaiting
+	cfg.Mempool.MaxTxsBytes = 256 << 20
+	cfg.Mempool.CacheSize = 400_000
+	cfg.Mempool.MaxTxBytes = ledger.MaxTx
+	cfg.Mempool.RecheckTimeout = 30 * time.Second // in process: it answers; the default of 1 s would drop what is left
+
+	// A missed proposal costs timeout_propose, so it is short; the next rounds allow for slow machines.
+	cfg.Consensus.TimeoutPropose = 500 * time.Millisecond
+	cfg.Consensus.TimeoutProposeDelta = 250 * time.Millisecond
+	cfg.Consensus.TimeoutPrevote = 200 * time.Millisecond
+	cfg.Consensus.TimeoutPrevoteDelta = 100 * time.Millisecond
+	cfg.Consensus.TimeoutPrecommit = 200 * time.Millisecond
+	cfg.Consensus.TimeoutPrecommitDelta = 100 * time.Millisecond
+	cfg.Consensus.TimeoutCommit = time.Duration(g.BlockMillis) * time.Millisecond
+	cfg.Consensus.PeerGossipSleepDuration = 5 * time.Millisecond
+	cfg.Consensus.PeerQueryMaj23SleepDuration = 500 * time.Millisecond
+
+	cfg.RPC.ListenAddress = ""
+	if c.ListenRPC != "" {
+		cfg.RPC.ListenAddress = "tcp://" + c.ListenRPC
+	}
+	cfg.RPC.GRPCListenAddress = ""
+	cfg.TxIndex.Indexer = "null"                           // the journal finds transactions
+	cfg.Storage.DiscardABCIResponses = (c.ListenRPC == "") // the journal keeps what blocks did
+	cfg.Instrumentation.Prometheus = false
+	return cfg
+}
+
+// freePort turns port 0 into a port that is free now: CometBFT announces the configured port, not the one it got.
+func freePort(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", err
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	if port != "0" {
+		return net.JoinHostPort(host, port), nil
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return "", fmt.Errorf("no free port on %s: %w", host, err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}

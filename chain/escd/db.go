@@ -1,0 +1,143 @@
+package escd
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	dbm "github.com/cometbft/cometbft-db"
+	"github.com/cometbft/cometbft/config"
+)
+
+// databases opens each of CometBFT's databases once and hands the same one to everybody who asks for it, so that catching
+// up before the node starts and the node itself share them. Safe for concurrent use.
+type databases struct {
+	dir string
+
+	mu   sync.Mutex
+	open map[string]*database
+}
+
+func newDatabases(dir string) *databases { return &databases{dir: dir, open: map[string]*database{}} }
+
+// get is a config.DBProvider.
+func (d *databases) get(ctx *config.DBContext) (dbm.DB, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if db := d.open[ctx.ID]; db != nil {
+		return db, nil
+	}
+	db, err := dbm.NewGoLevelDB(ctx.ID, d.dir)
+	if err != nil {
+		return nil, fmt.Errorf("open %s/%s.db: %w", d.dir, ctx.ID, err)
+	}
+	d.open[ctx.ID] = &database{DB: db}
+	return d.open[ctx.ID], nil
+}
+
+// close closes all for real.
+func (d *databases) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	for id, db := range d.open {
+		db.mu.Lock()
+		db.closed = true
+		errs = append(errs, db.DB.Close())
+		db.mu.Unlock()
+		delete(d.open, id)
+	}
+	return errors.Join(errs...)
+}
+
+// database is a goleveldb whose Close does nothing and which, once closed by its owner, ends any goroutine that still uses
+// it. CometBFT closes its stores while goroutines of its reactors may still read from them (they sleep up to two
+// seconds between rounds), and each of those panics on "leveldb: closed"; ending it with its deferred calls is what
+// they would do themselves at their next look at the reactor's state.
+type database struct {
+	dbm.DB
+	mu     sync.RWMutex
+	closed bool
+}
+
+func (d *database) enter() {
+	d.mu.RLock()
+	if d.closed {
+		d.mu.RUnlock()
+		runtime.Goexit()
+	}
+}
+
+func (d *database) Close() error { return nil }
+
+func (d *database) Get(k []byte) ([]byte, error) {
+	d.enter()
+	defer d.mu.RUnlock()
+	return d.DB.Get(k)
+}
+
+func (d *database) Has(k []byte) (bool, error) {
+	d.enter()
+	defer d.mu.RUnlock()
+	return d.DB.Has(k)
+}
+
+func (d *database) Set(k, v []byte) error {
+	d.enter()
+	defer d.mu.RUnlock()
+	return d.DB.Set(k, v)
+}
+
+func (d *database) SetSync(k, v []byte) error {
+	d.enter()
+	defer d.mu.RUnlock()
+	return d.DB.SetSync(k, v)
+}
+
+func (d *database) Delete(k []byte) error {
+	d.enter()
+	defer d.mu.RUnlock()
+	return d.DB.Delete(k)
+}
+
+func (d *database) DeleteSync(k []byte) error {
+	d.enter()
+	defer d.mu.RUnlock()
+	return d.DB.DeleteSync(k)
+}
+
+func (d *database) Iterator(start, end []byte) (dbm.Iterator, error) {
+	d.enter()
+	defer d.mu.RUnlock()
+	return d.DB.Iterator(start, end)
+}
+
+func (d *database) ReverseIterator(start, end []byte) (dbm.Iterator, error) {
+	d.enter()
+	defer d.mu.RUnlock()
+	return d.DB.ReverseIterator(start, end)
+}
+
+func (d *database) NewBatch() dbm.Batch {
+	d.enter()
+	defer d.mu.RUnlock()
+	return &batch{d.DB.NewBatch(), d}
+}
+
+type batch struct {
+	dbm.Batch
+	of *database
+}
+
+func (b *batch) Write() error {
+	b.of.enter()
+	defer b.of.mu.RUnlock()
+	return b.Batch.Write()
+}
+
+func (b *batch) WriteSync() error {
+	b.of.enter()
+	defer b.of.mu.RUnlock()
+	return b.Batch.WriteSync()
+}

@@ -1,0 +1,159 @@
+package escd
+
+import (
+	stded25519 "crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/privval"
+
+	"github.com/eschaton-network/chand/ledger"
+	"github.com/eschaton-network/chand/types"
+)
+
+const (
+	genesisFile  = "genesis.json"
+	peerFile     = "peer.json"
+	snapshotFile = "state.snap"
+	dataDir      = "data"
+	signFile     = "validator.json" // what the validator signed last, so that it never signs twice
+)
+
+// writeFile replaces a file atomically and durably.
+func writeFile(path string, fill func(*os.File) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err = fill(f); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+func writeBytes(path string, b []byte) error {
+	return writeFile(path, func(f *os.File) error { _, err := f.Write(b); return err })
+}
+
+// prepareHome creates the directories and removes what an interrupted replacement left.
+func prepareHome(home string) error {
+	if err := os.MkdirAll(filepath.Join(home, dataDir), 0o700); err != nil {
+		return err
+	}
+	left, _ := filepath.Glob(filepath.Join(home, "*.tmp"))
+	for _, f := range left {
+		os.Remove(f)
+	}
+	return nil
+}
+
+// readGenesis returns the home's genesis document, or fs.ErrNotExist.
+func readGenesis(home string) (ledger.Genesis, error) {
+	b, err := os.ReadFile(filepath.Join(home, genesisFile))
+	if err != nil {
+		return ledger.Genesis{}, err
+	}
+	return ledger.ParseGenesis(b)
+}
+
+func writeGenesis(home string, g ledger.Genesis) error {
+	b, err := g.Bytes()
+	if err != nil {
+		return err
+	}
+	return writeBytes(filepath.Join(home, genesisFile), b)
+}
+
+// ownGenesis reads the document of this home's own ledger, or writes a new one on the first start: this node is the
+// only validator and ledger node 1, and account 0001-00000000 belongs to the daemon.
+func ownGenesis(c Config, now time.Time) (ledger.Genesis, error) {
+	nodeKey, account := ledger.PublicKey(c.LedgerNodeSecret), ledger.PublicKey(c.AccountSecret)
+	g, err := readGenesis(c.Home)
+	if errors.Is(err, fs.ErrNotExist) {
+		var unique [8]byte
+		rand.Read(unique[:])
+		g = ledger.Genesis{
+			ChainID:     "chand-" + hex.EncodeToString(unique[:]),
+			Time:        types.Time(now.Unix()),
+			BlockMillis: c.BlockMillis,
+			Nodes:       []ledger.GenesisNode{{PublicKey: nodeKey, Account0: account}},
+		}
+		return g, writeGenesis(c.Home, g)
+	}
+	if err != nil {
+		return g, fmt.Errorf("%s: %w", filepath.Join(c.Home, genesisFile), err)
+	}
+	for _, n := range g.Nodes {
+		if n.PublicKey == nodeKey {
+			return g, nil
+		}
+	}
+	return g, fmt.Errorf("the ledger in %s (chain %s) is not this daemon's own: none of its nodes has our ledger node key; "+
+		"give the address of the daemon that was joined, or use another home to start a ledger", c.Home, g.ChainID)
+}
+
+// homeNode finds this daemon's ledger node in the genesis document: its number, or 0.
+func homeNode(g ledger.Genesis, nodeKey [32]byte) uint16 {
+	for i, n := range g.Nodes {
+		if n.PublicKey == nodeKey {
+			return uint16(i + 1)
+		}
+	}
+	return 0
+}
+
+// validator is the signer of blocks. Its key is derived anew at each start and never written; what it signed last is.
+func validator(home string, secret [32]byte) (*privval.FilePV, error) {
+	path := filepath.Join(home, dataDir, signFile)
+	pv := privval.NewFilePV(privKey(secret), "", path)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return pv, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := cmtjson.Unmarshal(b, &pv.LastSignState); err != nil {
+		return nil, fmt.Errorf("%s, which says what this validator signed last, is damaged: %w; without it the node might sign "+
+			"two different blocks at one height; restore it, or delete it if you are sure that this key signs nowhere else", path, err)
+	}
+	return pv, nil
+}
+
+// nodeKey is the p2p identity: a key of its own, so that no handshake can be made to look like a vote.
+func nodeKey(secret [32]byte) *p2p.NodeKey {
+	return &p2p.NodeKey{PrivKey: privKey(types.TaggedHash("chand/ledger p2p", secret[:]))}
+}
+
+func privKey(secret [32]byte) ed25519.PrivKey {
+	return ed25519.PrivKey(stded25519.NewKeyFromSeed(secret[:]))
+}

@@ -1,0 +1,157 @@
+package light
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
+	cmt "github.com/cometbft/cometbft/types"
+
+	"github.com/eschaton-network/chand/ledger"
+	"github.com/eschaton-network/chand/types"
+)
+
+const (
+	// MaxBundle bounds a bundle: one signature of about 110 bytes and one validator of about 100 for each of at most
+	// CometBFT's 10,000 validators would be 2 MB.
+	MaxBundle = 2 << 20
+	// Power is each first validator's voting power.
+	Power = 10
+)
+
+// ErrBundle is wrapped by every refusal of a bundle.
+var ErrBundle = errors.New("bundle refused")
+
+// Trust is what a verifier starts from: one ledger and the validators that speak for it.
+type Trust struct {
+	ChainID string
+	// Genesis is the hash of the genesis document (package ledger).
+	Genesis    types.Hash
+	validators *cmt.ValidatorSet
+}
+
+// Header is a block header that the pinned validators signed.
+type Header struct {
+	Height types.Height
+	Time   types.Time
+	// DataHash is the root over the block's transactions; AppHash the state root after the PREVIOUS block.
+	DataHash, AppHash types.Hash
+	// Hash is the header's own hash, the block's name.
+	Hash types.Hash
+}
+
+// ParseGenesis reads a ledger's genesis document as a node serves it.
+func ParseGenesis(doc []byte) (Trust, error) {
+	g, err := ledger.ParseGenesis(doc)
+	if err != nil {
+		return Trust{}, err
+	}
+	return TrustOf(g)
+}
+
+// TrustOf takes the validators from a genesis document.
+func TrustOf(g ledger.Genesis) (Trust, error) {
+	hash, err := g.Hash()
+	if err != nil {
+		return Trust{}, err
+	}
+	vals, seen := make([]*cmt.Validator, len(g.Nodes)), make(map[string]bool, len(g.Nodes))
+	for i, v := range Validators(g) {
+		if seen[string(v.Address)] {
+			return Trust{}, fmt.Errorf("genesis: node %d has the key of another node", i+1)
+		}
+		seen[string(v.Address)] = true
+		vals[i] = cmt.NewValidator(v.PubKey, v.Power)
+	}
+	set, err := cmt.ValidatorSetFromExistingValidators(vals)
+	if err != nil {
+		return Trust{}, fmt.Errorf("genesis: %w", err)
+	}
+	return Trust{ChainID: g.ChainID, Genesis: hash, validators: set}, nil
+}
+
+// Validators are the nodes of a genesis document as CometBFT's first validator set: equal power each.
+func Validators(g ledger.Genesis) []cmt.GenesisValidator {
+	out := make([]cmt.GenesisValidator, len(g.Nodes))
+	for i, n := range g.Nodes {
+		key := ed25519.PubKey(n.PublicKey[:])
+		out[i] = cmt.GenesisValidator{Address: key.Address(), PubKey: key, Power: Power, Name: fmt.Sprintf("%04X", i+1)}
+	}
+	return out
+}
+
+// Encode writes a bundle: CometBFT's LightBlock in protobuf.
+func Encode(sh *cmt.SignedHeader, vals *cmt.ValidatorSet) ([]byte, error) {
+	p, err := (&cmt.LightBlock{SignedHeader: sh, ValidatorSet: vals}).ToProto()
+	if err != nil {
+		return nil, err
+	}
+	return p.Marshal()
+}
+
+// VerifyBundle checks that the pinned validators signed the bundle's header: the commit carries valid signatures of
+// more than two thirds of their voting power, over this header, for this chain. Other encodings of the same
+// bundle (unknown fields, trailing bytes) are refused.
+func VerifyBundle(trust Trust, bundle []byte) (Header, error) {
+	lb, err := decode(bundle)
+	if err != nil {
+		return Header{}, err
+	}
+	if trust.validators == nil {
+		return Header{}, fmt.Errorf("%w: no trusted validators given: read the genesis document first", ErrBundle)
+	}
+	if lb.ChainID != trust.ChainID {
+		return Header{}, fmt.Errorf("%w: it is of chain %q, the genesis document of %q", ErrBundle, lb.ChainID, trust.ChainID)
+	}
+	if err := lb.ValidateBasic(trust.ChainID); err != nil { // binds commit and validator set to the header
+		return Header{}, fmt.Errorf("%w: %v", ErrBundle, err)
+	}
+	if want := trust.validators.Hash(); !bytes.Equal(lb.ValidatorsHash, want) {
+		return Header{}, fmt.Errorf("%w: signed by validator set %X, the genesis document names %X", ErrBundle, lb.ValidatorsHash.Bytes(), want)
+	}
+	if err := trust.validators.VerifyCommitLight(trust.ChainID, lb.Commit.BlockID, lb.Height, lb.Commit); err != nil {
+		return Header{}, fmt.Errorf("%w: %v", ErrBundle, err)
+	}
+	return headerOf(lb.Header)
+}
+
+func decode(bundle []byte) (*cmt.LightBlock, error) {
+	if len(bundle) == 0 || len(bundle) > MaxBundle {
+		return nil, fmt.Errorf("%w: %d bytes, want 1..%d", ErrBundle, len(bundle), MaxBundle)
+	}
+	var p cmtproto.LightBlock
+	if err := p.Unmarshal(bundle); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrBundle, err)
+	}
+	if again, err := p.Marshal(); err != nil || !bytes.Equal(again, bundle) {
+		return nil, fmt.Errorf("%w: not in canonical form", ErrBundle)
+	}
+	if p.SignedHeader == nil || p.SignedHeader.Header == nil || p.SignedHeader.Commit == nil || p.ValidatorSet == nil {
+		return nil, fmt.Errorf("%w: header, commit or validator set is missing", ErrBundle)
+	}
+	lb, err := cmt.LightBlockFromProto(&p)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrBundle, err)
+	}
+	return lb, nil
+}
+
+func headerOf(h *cmt.Header) (Header, error) {
+	if h.Height < 0 || h.Height > int64(^types.Height(0)) {
+		return Header{}, fmt.Errorf("%w: height %d is out of range", ErrBundle, h.Height)
+	}
+	out := Header{Height: types.Height(h.Height), Time: types.Time(h.Time.Unix())}
+	for _, f := range []struct {
+		to   *types.Hash
+		from []byte
+		name string
+	}{{&out.DataHash, h.DataHash, "data hash"}, {&out.AppHash, h.AppHash, "app hash"}, {&out.Hash, h.Hash(), "hash"}} {
+		if len(f.from) != len(f.to) {
+			return Header{}, fmt.Errorf("%w: the %s has %d bytes, want %d", ErrBundle, f.name, len(f.from), len(f.to))
+		}
+		copy(f.to[:], f.from)
+	}
+	return out, nil
+}

@@ -1,0 +1,267 @@
+package escd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	cmtnode "github.com/cometbft/cometbft/node"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/proxy"
+	cmt "github.com/cometbft/cometbft/types"
+
+	"github.com/eschaton-network/chand/chain/escd/light"
+	"github.com/eschaton-network/chand/ledger"
+	"github.com/eschaton-network/chand/types"
+)
+
+// errStopped is returned by a node that was stopped.
+var errStopped = errors.New("the ledger node has been stopped")
+
+// errBehind is returned while a joined node is not connected yet.
+var errBehind = errors.New("the ledger node has not caught up with its ledger yet; try again when Head is fresh")
+
+// Node is a running ledger node. All methods are safe for concurrent use.
+type Node struct {
+	cfg     Config
+	genesis ledger.Genesis
+	trust   light.Trust
+	app     *app
+	dbs     *databases
+	office  *office
+	join    *joined // nil on a ledger of one's own
+	// alone is true for the only validator of its ledger: nobody can be ahead of it.
+	alone bool
+
+	// own is this daemon's account; ownReady is closed once it is known.
+	own      types.AccountID
+	ownReady chan struct{}
+
+	live context.Context // ends with quit
+	quit context.CancelFunc
+	work sync.WaitGroup // goroutines that end with live
+	// life is held for reading while CometBFT is in use, and for writing to start it and to close its stores.
+	life    sync.RWMutex
+	comet   *cmtnode.Node // nil while a joined ledger is being caught up with
+	started time.Time     // of comet
+	p2pAddr string        // of comet
+	quiet   atomic.Bool   // while stopping: CometBFT complains of everything that it closes itself
+	stopped bool
+	stop    sync.Once
+	stopErr error
+}
+
+// Start opens or creates the ledger in cfg.Home and runs the node until Stop. It returns when the node takes transactions: on
+// a ledger of one's own before its first block, on a joined one after a first attempt to catch up (Head says
+// whether it has). ctx bounds only the start.
+func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
+	cfg, err = cfg.normal()
+	if err != nil {
+		return nil, err
+	}
+	if err := prepareHome(cfg.Home); err != nil {
+		return nil, fmt.Errorf("ledger node: %w", err)
+	}
+	n := &Node{cfg: cfg, ownReady: make(chan struct{}), dbs: newDatabases(filepath.Join(cfg.Home, dataDir))}
+	n.live, n.quit = context.WithCancel(context.Background())
+	if cfg.Join == "" {
+		n.genesis, err = ownGenesis(cfg, time.Now())
+	} else {
+		n.join, n.genesis, err = join(ctx, cfg)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ledger node: %w", err)
+	}
+	if n.trust, err = light.TrustOf(n.genesis); err != nil {
+		return nil, fmt.Errorf("ledger node: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			n.Stop()
+			err = fmt.Errorf("ledger node: %w", err)
+		}
+	}()
+	j, err := openJournal(n.dbs.dir)
+	if err != nil {
+		return nil, err
+	}
+	if n.app, err = newApp(cfg, n.genesis, j); err != nil {
+		j.db.Close()
+		return nil, err
+	}
+	n.alone = n.join == nil && len(n.genesis.Nodes) == 1 && n.genesis.Nodes[0].PublicKey == ledger.PublicKey(cfg.LedgerNodeSecret)
+	if err := n.startComet(ctx); err != nil {
+		return nil, err
+	}
+	if n.office, err = openOffice(n); err != nil {
+		return nil, err
+	}
+	if key := ledger.PublicKey(cfg.AccountSecret); !n.lookupOwn(key) {
+		n.work.Go(func() { n.findOwnAccount(n.live, key) })
+	}
+	return n, nil
+}
+
+// dontPanic is deferred around CometBFT's code that panics on damaged data, which must not take the daemon down.
+func (n *Node) dontPanic(what string) {
+	if p := recover(); p != nil {
+		n.cfg.Logger.Error("the ledger node cannot go on with what is in "+n.dbs.dir, "while", what, "panic", fmt.Sprint(p))
+	}
+}
+
+func (n *Node) creator() proxy.ClientCreator { return proxy.NewConnSyncLocalClientCreator(n.app) }
+
+// startComet brings CometBFT up, on a joined ledger as soon as this node has caught up.
+func (n *Node) startComet(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("CometBFT cannot go on with what is in %s: %v", n.dbs.dir, p)
+		}
+	}()
+	if n.join != nil {
+		return n.catchUp(ctx)
+	}
+	return n.launch(ctx, nil)
+}
+
+// launch starts CometBFT; with a syncer at its block, following peers at once.
+func (n *Node) launch(ctx context.Context, s *syncer) error {
+	pv, err := validator(n.cfg.Home, n.cfg.LedgerNodeSecret)
+	if err != nil {
+		return err
+	}
+	p2pAddr, err := freePort(n.cfg.ListenP2P)
+	if err != nil {
+		return err
+	}
+	var options []cmtnode.Option
+	if s != nil {
+		s.close()
+		options = append(options, cmtnode.CustomReactors(map[string]p2p.Reactor{"BLOCKSYNC": s.serving(n.logger())}))
+	}
+	cfg := cometConfig(n.cfg, n.genesis, p2pAddr)
+	comet, err := cmtnode.NewNodeWithContext(ctx, cfg, pv, nodeKey(n.cfg.LedgerNodeSecret), n.creator(),
+		func() (*cmt.GenesisDoc, error) { return cometGenesis(n.genesis), nil }, n.dbs.get,
+		cmtnode.DefaultMetricsProvider(cfg.Instrumentation), n.logger(), options...)
+	if err != nil {
+		return err
+	}
+	if got := comet.GenesisDoc().ChainID; got != n.genesis.ChainID {
+		return fmt.Errorf("the blocks in %s are of chain %q, the genesis document is of %q: was %s replaced?", n.dbs.dir, got, n.genesis.ChainID, genesisFile)
+	}
+	if err := comet.Start(); err != nil {
+		return err
+	}
+	if s != nil {
+		comet.ConsensusReactor().SwitchToConsensus(s.state, true)
+		n.work.Go(func() { n.join.keepConnected(n.live, comet.Switch(), n.cfg.Logger) })
+	}
+	n.life.Lock()
+	defer n.life.Unlock()
+	n.comet, n.started, n.p2pAddr = comet, time.Now(), p2pAddr
+	return nil
+}
+
+// stopTimeout bounds how long CometBFT may take to stop its goroutines; it needs some 10 ms, and a second when it is connecting.
+const stopTimeout = 1500 * time.Millisecond
+
+// Stop ends the node and closes its files. It takes well under two seconds; what CometBFT has not ended by then ends with the
+// process. Nothing is lost in either case. Later calls return what the first did.
+func (n *Node) Stop() error {
+	n.stop.Do(func() { n.stopErr = n.shutdown() })
+	return n.stopErr
+}
+
+func (n *Node) shutdown() error {
+	n.quiet.Store(true)
+	n.quit()
+	if n.office != nil {
+		n.office.close()
+	}
+	n.work.Wait() // after this nothing starts CometBFT any more
+	clean := n.stopComet()
+	n.life.Lock() // waits for calls that read CometBFT's stores
+	defer n.life.Unlock()
+	n.stopped = true
+	var errs []error
+	if n.app != nil {
+		if clean {
+			errs = append(errs, n.app.save())
+		}
+		n.app.stop()
+	}
+	if clean {
+		errs = append(errs, n.dbs.close())
+	}
+	return errors.Join(errs...)
+}
+
+// stopComet tells whether CometBFT ended in time. Peers go first: most of its goroutines end with them, before the stores
+// that they read from.
+func (n *Node) stopComet() bool {
+	if n.comet == nil || !n.comet.IsRunning() {
+		return true
+	}
+	done := make(chan bool, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				n.cfg.Logger.Warn("CometBFT failed while stopping", "panic", p)
+				done <- false
+			}
+		}()
+		for _, p := range n.comet.Switch().Peers().List() {
+			n.comet.Switch().StopPeerGracefully(p)
+		}
+		err := n.comet.Stop()
+		if err != nil {
+			n.cfg.Logger.Warn("CometBFT failed to stop", "err", err)
+		}
+		done <- err == nil
+	}()
+	select {
+	case clean := <-done:
+		return clean
+	case <-time.After(stopTimeout):
+		n.cfg.Logger.Warn("CometBFT did not stop in time; the rest ends with the process")
+		return false
+	}
+}
+
+func (n *Node) logger() logger { return logger{n.cfg.Logger, &n.quiet} }
+
+// use holds CometBFT's stores open until done is called.
+func (n *Node) use() (done func(), err error) {
+	n.life.RLock()
+	if n.stopped || n.comet == nil {
+		n.life.RUnlock()
+		if n.stopped {
+			return nil, errStopped
+		}
+		return nil, errBehind
+	}
+	return n.life.RUnlock, nil
+}
+
+// OfficeAddr is the office's HOST:PORT.
+func (n *Node) OfficeAddr() string { return n.office.addr }
+
+// P2PAddr is ID@HOST:PORT of CometBFT's peer-to-peer port; empty while a joined ledger is being caught up with.
+func (n *Node) P2PAddr() string {
+	n.life.RLock()
+	defer n.life.RUnlock()
+	if n.p2pAddr == "" {
+		return ""
+	}
+	return string(nodeKey(n.cfg.LedgerNodeSecret).ID()) + "@" + n.p2pAddr
+}
+
+// JoinAddr is what other daemons give as Join: HOST:PORT/GENESISHASH.
+func (n *Node) JoinAddr() string { return n.OfficeAddr() + "/" + n.trust.Genesis.String() }
+
+// GenesisDoc is the ledger's genesis document, from which package light verifies bundles offline.
+func (n *Node) GenesisDoc() ledger.Genesis { return n.genesis }

@@ -1,0 +1,94 @@
+package chand
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/eschaton-network/chand/chain/sim"
+	"github.com/eschaton-network/chand/dht/memdht"
+	"github.com/eschaton-network/chand/peer/mempipe"
+	"github.com/eschaton-network/chand/pubsub/memgossip"
+	"github.com/eschaton-network/chand/types"
+)
+
+// BenchmarkPay measures what payments cost in processor time, without disk and network: direct and over one hop, one after the other and
+// fifty at once. cmd/chanbench measures real daemons.
+func BenchmarkPay(b *testing.B) {
+	for _, line := range [][]string{{"alice", "bob"}, {"alice", "bob", "carol"}} {
+		for _, at := range []int{1, 50} {
+			b.Run(fmt.Sprintf("nodes=%d/c=%d", len(line), at), func(b *testing.B) { benchmarkPay(b, line, at) })
+		}
+	}
+}
+
+func benchmarkPay(b *testing.B, line []string, at int) {
+	ctx, cancel := context.WithCancel(b.Context())
+	chain, err := sim.New("bench", 50*time.Millisecond)
+	if err != nil {
+		b.Fatal(err)
+	}
+	t := new(testing.T)
+	w := &world{t: t, chain: chain, pipes: mempipe.New(), gossip: memgossip.New(), dht: memdht.New(), ctx: ctx, nodes: map[string]*node{}}
+	for _, name := range line {
+		n := w.add(name)
+		n.cfg.Timing = types.DefaultTiming
+		n.cfg.Rules.MaxPayment = funding
+		n.start()
+	}
+	defer cancel()
+	for i := range len(line) - 1 {
+		x, y := w.nodes[line[i]], w.nodes[line[i+1]]
+		if err := x.Connect(ctx, y.ID(), "memory"); err != nil {
+			b.Fatal(err)
+		}
+		c, err := x.Open(ctx, OpenRequest{Peer: y.ID(), Mine: 300 * types.Coin, Theirs: 10 * types.Coin})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for !x.ready(c.ID) || !y.ready(c.ID) {
+			chain.Mine(1)
+			<-time.After(10 * time.Millisecond)
+		}
+	}
+	payer, payee := w.nodes[line[0]], w.nodes[line[len(line)-1]]
+	for public := 0; public < len(line)-1; {
+		chain.Mine(1)
+		<-time.After(50 * time.Millisecond)
+		public = 0
+		for _, g := range payer.Graph(types.ChannelID{}, 10) {
+			public += len(g.Policies) / 2
+		}
+	}
+	b.ReportAllocs()
+	work := make(chan struct{})
+	done := make(chan error)
+	for range at {
+		go func() {
+			for range work {
+				inv, err := payee.CreateInvoice(ctx, InvoiceRequest{Amount: 2000})
+				var p Payment
+				if err == nil {
+					p, err = payer.Pay(ctx, PayRequest{Invoice: inv.Text})
+				}
+				if err == nil && p.State != PaymentSucceeded {
+					err = fmt.Errorf("%s: %+v", p.State, p.Failure)
+				}
+				done <- err
+			}
+		}()
+	}
+	b.ResetTimer()
+	go func() {
+		for range b.N {
+			work <- struct{}{}
+		}
+		close(work)
+	}()
+	for range b.N {
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	}
+}

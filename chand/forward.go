@@ -1,0 +1,144 @@
+package chand
+
+import (
+	"fmt"
+
+	"github.com/eschaton-network/chand/channel"
+	"github.com/eschaton-network/chand/htlc"
+	"github.com/eschaton-network/chand/route"
+	"github.com/eschaton-network/chand/types"
+	"github.com/eschaton-network/chand/wire"
+)
+
+// A forwarded lock lives in two channels and has one record in each, written by that channel's runner alone:
+//
+//	incoming record (saved with the version that brought the lock)   →  request to the outgoing runner
+//	outgoing record (saved with the update that adds the lock)       →  outcome, saved here BEFORE upstream hears of it
+//	incoming record: preimage revealed, or given back                →  "forget" to the outgoing runner
+//
+// After a restart an incoming record without an outgoing one was never passed on and is given back; an outgoing record with an outcome
+// tells it again. Whoever hears something twice answers and does nothing.
+
+// startForward decides on passing a lock on. A non-nil failure goes back to the payer.
+func (r *runner) startForward(b *batch, l channel.Lock, in *incomingRecord, p htlc.Payload, onion []byte) *htlc.Failure {
+	out := r.d.runnerByShort(p.Next)
+	if out == nil {
+		return htlc.NewFailure(htlc.UnknownNextPeer, types.ChannelID{}, "no channel %s here", p.Next)
+	}
+	v := out.view.Load()
+	if f := route.CheckForward(r.lockIn(b, l), p, v.lockOut(), r.d.chainView(r.height)); f != nil {
+		return f
+	}
+	in.Kind, in.OutAmount, in.OutExpiry, in.OutChannel, in.Next = kindForward, p.Amount, p.Expiry, v.State.ID, v.State.Peer
+	self, id, ref := r.box, l.ID, lockRef{b.state.ID, l.ID}
+	req := &request{
+		op:  wire.AddLock{Amount: p.Amount, Hash: l.Hash, Expiry: p.Expiry, Onion: onion},
+		out: &outgoing{outgoingRecord: outgoingRecord{Kind: kindForward, Hash: l.Hash, InChannel: ref.channel, InLock: ref.lock}},
+		refused: func(err error) {
+			self.force(mailOutcome{lock: id, returned: true, out: v.State.ID,
+				failure: htlc.NewFailure(htlc.TemporaryChannelFailure, v.State.ID, "the next channel can't take the lock now: %v", err)})
+		},
+	}
+	b.then(func() {
+		if !out.box.put(mailRequest{req}) {
+			req.fail(fmt.Errorf("more than %d commands wait for it", maxCommands))
+		}
+	})
+	return nil
+}
+
+// outcome: the downstream half ended. It is saved here, then the downstream side may forget it.
+func (r *runner) outcome(b *batch, m mailOutcome) {
+	if in := r.incoming[m.lock]; in != nil {
+		switch {
+		case !m.preimage.IsZero() && in.Preimage.IsZero():
+			if in.GiveBack {
+				r.log.Error("a lock was paid downstream after it was given back upstream", "lock", m.lock)
+				break
+			}
+			r.reveal(b, in, m.lock, m.preimage)
+			r.saveIncoming(b, m.lock)
+		case m.returned && in.Released:
+			r.dropIncoming(b, m.lock) // its funder paid us, and the payee did not take it
+		case m.returned && in.Preimage.IsZero() && !in.GiveBack:
+			reason := htlc.WrapFailure(in.Secret, m.out, m.reason)
+			if m.failure != nil {
+				reason = htlc.EncryptFailure(in.Secret, m.failure)
+			}
+			r.reject(in, m.lock, reason)
+			r.saveIncoming(b, m.lock)
+		}
+	}
+	if m.ack != nil {
+		b.then(m.ack)
+	}
+}
+
+// tellDownstream: the funder of a forwarded lock released it; the outgoing lock must be settled too.
+func (r *runner) tellDownstream(b *batch, id uint64, in *incomingRecord) {
+	m := mailRelease{in: lockRef{b.state.ID, id}, preimage: in.Preimage, ack: func() { r.box.force(mailReleased{id}) }}
+	out := in.OutChannel
+	b.then(func() {
+		if o := r.d.runner(out); o != nil {
+			o.box.force(m)
+			return
+		}
+		m.ack()
+	})
+}
+
+// release settles the lock that we funded for another channel's lock.
+func (r *runner) release(b *batch, m mailRelease) {
+	for id, out := range r.outgoing {
+		if out.Kind != kindForward || out.InChannel != m.in.channel || out.InLock != m.in.lock {
+			continue
+		}
+		out.acked = true
+		if !out.Gone && out.Preimage.IsZero() {
+			out.Preimage = m.preimage
+			r.releases[id] = m.preimage
+			b.write(put(bucketOutgoing, lockKey(b.state.ID, id), out.outgoingRecord))
+		}
+	}
+	for _, q := range r.queue { // not signed yet: it will be settled as soon as it is
+		if q.out != nil && q.out.Kind == kindForward && q.out.InChannel == m.in.channel && q.out.InLock == m.in.lock {
+			q.out.Preimage, q.out.acked = m.preimage, true
+		}
+	}
+	b.then(m.ack)
+}
+
+// released: the downstream side has saved that it must settle.
+func (r *runner) released(b *batch, id uint64) {
+	if in := r.incoming[id]; in != nil && in.Released {
+		r.forwarded(b, id, in)
+		r.dropIncoming(b, id)
+	}
+}
+
+// forwarded records what passing a lock on has earned.
+func (r *runner) forwarded(b *batch, id uint64, in *incomingRecord) {
+	fee, err := in.Amount.Sub(in.OutAmount)
+	if err != nil {
+		fee = 0 // checkForward wants a fee of at least 0
+	}
+	now := r.d.now()
+	p := Payment{Hash: in.Hash, Direction: PaymentForwarded, State: PaymentSucceeded, Amount: in.OutAmount, Fee: fee, Created: now, Settled: now,
+		Peer: r.peer, Route: []types.NodeID{in.Next}, Preimage: in.Preimage}
+	b.write(put(bucketPayment, seqKey(r.d.payments.number()), p))
+	b.then(func() { r.d.emit("payment.forwarded", fmt.Sprintf("passed on %s for a fee of %s", p.Amount, p.Fee), p) })
+}
+
+// deadlines gives held escrows back before the channel would have to be closed for them.
+func (r *runner) deadlines(b *batch) {
+	for id, in := range r.incoming {
+		if in.Kind == kindEscrow && !in.GiveBack && r.height >= b.state.Timing.ClaimBy(in.Expiry) {
+			var reason []byte
+			if in.Secret != (types.Hash{}) {
+				reason = htlc.EncryptFailure(in.Secret, htlc.NewFailure(htlc.MPPTimeout, types.ChannelID{}, "the escrow was not released in time"))
+			}
+			r.reject(in, id, reason)
+			r.saveIncoming(b, id)
+		}
+	}
+}

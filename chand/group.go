@@ -1,0 +1,52 @@
+package chand
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// group supervises the goroutines of a daemon: the first that fails stops all, and its error is the daemon's.
+type group struct {
+	ctx  context.Context // ends when the daemon stops; handed to every goroutine
+	stop context.CancelCauseFunc
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool // guarded by mu; the daemon waits for its end, nothing more is started
+}
+
+func newGroup(parent context.Context) *group {
+	ctx, stop := context.WithCancelCause(parent)
+	return &group{ctx: ctx, stop: stop}
+}
+
+// run starts fn, unless the daemon is stopping. A nil return ends that goroutine alone; an error ends the daemon.
+func (g *group) run(name string, fn func(context.Context) error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	g.wg.Go(func() {
+		if err := fn(g.ctx); err != nil && !(errors.Is(err, context.Canceled) && g.ctx.Err() != nil) {
+			g.stop(fmt.Errorf("%s: %w", name, err))
+		}
+	})
+}
+
+// wait returns when everything has ended: nil after a stop that was asked for, else the reason.
+func (g *group) wait(parent context.Context) error {
+	<-g.ctx.Done()
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.wg.Wait()
+	if cause := context.Cause(g.ctx); parent.Err() == nil && !errors.Is(cause, errStopAsked) {
+		return cause
+	}
+	return nil
+}
+
+var errStopAsked = errors.New("stop was asked for")

@@ -1,0 +1,25 @@
+package chand
+
+import (
+	"github.com/eschaton-network/chand/htlc"
+	"github.com/eschaton-network/chand/types"
+)
+
+// parseInvoice reads anybody's payment request and verifies its signature.
+func (d *Daemon) parseInvoice(text string) (*htlc.PaymentRequest, error) {
+	p, err := htlc.DecodeInvoice(text)
+	if err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
+// writeInvoice signs an own invoice. Its description is cut to what an invoice carries; the record keeps the whole memo.
+func (d *Daemon) writeInvoice(rec *invoiceRecord) (string, error) {
+	p := htlc.PaymentRequest{Amount: rec.Amount, Hash: rec.Preimage.Hash(), Secret: rec.Secret, Created: rec.Created,
+		Seconds: uint32(rec.Expires - rec.Created), Description: rec.Memo, FinalDelta: uint32(d.cfg.Timing.MinExpiry(0))}
+	return htlc.EncodeInvoice(p, d.nodeKey)
+}
+
+// expired tells whether the payee does not take the payment any more.
+func expired(p *htlc.PaymentRequest, now types.Time) bool { return now >= p.Expires() }

@@ -1,0 +1,126 @@
+// Command chanbench measures real daemons in processes of their own, and beside each figure the physical limit of the machine that
+// binds it, measured in the same run: signatures, disk flushes, round trips.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/eschaton-network/chand/internal/devnet"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "chanbench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// options are common to all benchmarks.
+type options struct {
+	seconds   int
+	json      bool
+	dir       string
+	blockTime time.Duration
+}
+
+// bench is one benchmark under way.
+type bench struct {
+	options
+	net    *devnet.Net
+	limits limits
+	rows   []row
+	// say shows progress to a person; it goes to stderr.
+	say func(format string, args ...any)
+}
+
+func command() *cobra.Command {
+	var o options
+	root := &cobra.Command{
+		Use:           "chanbench",
+		Short:         "measure chand and the limits of this machine in one run",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().IntVar(&o.seconds, "seconds", 20, "how long to measure, all figures together; setting up comes on top")
+	root.PersistentFlags().BoolVar(&o.json, "json", false, "one JSON object a line instead of a table")
+	root.PersistentFlags().StringVar(&o.dir, "dir", "", "where the daemons' homes go, so which disk is measured; empty: a temporary folder")
+	root.PersistentFlags().DurationVar(&o.blockTime, "block-time", time.Second, "time between blocks of the ledger")
+	for _, sub := range []struct {
+		name, short string
+		run         func(context.Context, *bench) error
+	}{
+		{"payments", "instant payments over one channel and over a hop", payments},
+		{"ledger", "transfers on the ledger", ledgerTransfers},
+		{"stamp", "timestamp requests sealed by a daemon", stamps},
+	} {
+		root.AddCommand(&cobra.Command{Use: sub.name, Short: sub.short, Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o, sub.run) }})
+	}
+	return root
+}
+
+// run builds the daemon, measures the machine, runs one benchmark, and stops what it started.
+func run(cmd *cobra.Command, o options, measure func(context.Context, *bench) error) (err error) {
+	if o.seconds < 1 {
+		return fmt.Errorf("--seconds %d: want at least 1", o.seconds)
+	}
+	ctx := cmd.Context()
+	dir, err := workFolder(o.dir)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{options: o, say: func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }}
+	b.say("building chand")
+	binary, err := devnet.Build(ctx, dir)
+	if err != nil {
+		return err
+	}
+	b.say("measuring this machine")
+	if b.limits, err = measureLimits(ctx, dir); err != nil {
+		return err
+	}
+	b.net = &devnet.Net{Dir: dir, Binary: binary, Args: []string{"--log-level", "warn"}}
+	defer func() {
+		if stop := b.net.Close(); err == nil {
+			err = stop
+		}
+	}()
+	if err := measure(ctx, b); err != nil {
+		return err
+	}
+	if o.json {
+		return writeJSON(cmd.OutOrStdout(), b.rows)
+	}
+	return writeTable(cmd.OutOrStdout(), b.rows)
+}
+
+// workFolder makes a new folder, below the given one if any.
+func workFolder(below string) (string, error) {
+	if below != "" {
+		if err := os.MkdirAll(below, 0o700); err != nil {
+			return "", err
+		}
+	}
+	dir, err := os.MkdirTemp(below, "chanbench-")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(dir)
+}
+
+// window is the share of the measuring time for one of so many figures.
+func (o options) window(figures int) time.Duration {
+	return time.Duration(o.seconds) * time.Second / time.Duration(figures)
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
+)
+
+func (a *app) watchCommand() *cobra.Command {
+	var r chandv1.SubscribeRequest
+	c := &cobra.Command{Use: "watch", Short: "events as JSON lines, until interrupted", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		d, err := a.daemon()
+		if err != nil {
+			return err
+		}
+		stream, err := d.Events.Subscribe(cmd.Context(), &r)
+		if err != nil {
+			return err
+		}
+		defer stream.Close()
+		a.json = true // by its name; there is no other form
+		for stream.Receive() {
+			if err := a.show(stream.Msg(), nil); err != nil {
+				return err
+			}
+		}
+		if cmd.Context().Err() != nil { // interrupted by the user
+			return nil
+		}
+		if err := stream.Err(); err != nil {
+			return err
+		}
+		return fail("stream_ended", "watch again", "the daemon ended the stream of events")
+	}}
+	c.Flags().StringSliceVar(&r.Types, "type", nil, "only these, like payment or channel.open (may be repeated)")
+	c.Long = fmt.Sprintf("%s. Types: block, account, channel.STATE, payment.STATE, escrow.STATE, peer.up, peer.down, statement, service, timestamp, warning.", c.Short)
+	return c
+}

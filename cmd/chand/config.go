@@ -1,0 +1,312 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/eschaton-network/chand/types"
+	"github.com/eschaton-network/chand/wire"
+)
+
+// Config is everything that a user can set. Each field is one setting with one name in three spellings: `ledger.join`
+// in HOME/chand.toml, CHAND_LEDGER_JOIN in the environment, --ledger-join on the command line. Flags win over the
+// environment, the environment over the file.
+type Config struct {
+	Home string
+
+	LogLevel, LogFormat string
+
+	RPCListen, PeerListen, GatewayListen string
+	PeerDial                             bool
+
+	LedgerJoin, LedgerOffice, LedgerP2P, LedgerRPC string
+	LedgerBlockTime                                time.Duration
+	LedgerOpenAccounts                             bool
+
+	Timing          types.Timing
+	Rules           wire.Rules
+	MaxContribution types.Amount
+	BaseFee         types.Amount
+	FeeMillionths   uint32
+	TimestampRound  time.Duration
+}
+
+// setting is one field of Config as text.
+type setting struct {
+	key, value, doc string
+	set             func(string) error
+	// port marks listen addresses: the first run looks for a free port, starting with the default one.
+	port bool
+	// form is what stands for the value in the help: "" text, or the unit.
+	form string
+}
+
+// settings lists every key with its default. The order is the order of the written file.
+func (c *Config) settings() []setting {
+	return []setting{
+		{"log.level", "info", "debug, info, warn or error", oneOf(&c.LogLevel, "debug", "info", "warn", "error"), false, "NAME"},
+		{"log.format", "text", "text or json", oneOf(&c.LogFormat, "text", "json"), false, "NAME"},
+		{"rpc.listen", "127.0.0.1:9741", "gRPC, gRPC-Web and JSON over TLS, for chancli and programs", listenAddress(&c.RPCListen, false), true, "HOST:PORT"},
+		{"peer.listen", "127.0.0.1:9742", "libp2p: other daemons connect here", listenAddress(&c.PeerListen, false), true, "HOST:PORT"},
+		{"peer.dial", "true", "connect to the peers of our channels by ourselves, and again when a link breaks", boolean(&c.PeerDial), false, "BOOL"},
+		{"gateway.listen", "127.0.0.1:9743", "HTTP 402 proxy in front of the services that this daemon sells", listenAddress(&c.GatewayListen, false), true, "HOST:PORT"},
+		{"ledger.join", "", "HOST:PORT[/GENESIS] of another daemon's ledger.office; empty: run a ledger of our own with one validator", text(&c.LedgerJoin), false, "ADDR"},
+		{"ledger.office", "127.0.0.1:9744", "HTTP where joining daemons fetch the genesis and get an account", listenAddress(&c.LedgerOffice, false), true, "HOST:PORT"},
+		{"ledger.p2p", "127.0.0.1:9745", "CometBFT's peer-to-peer port", listenAddress(&c.LedgerP2P, false), true, "HOST:PORT"},
+		{"ledger.rpc", "", "CometBFT's own RPC; empty: off", listenAddress(&c.LedgerRPC, true), false, "HOST:PORT"},
+		{"ledger.block-time", "1s", "time between blocks of our own ledger, fixed at its first start: 50ms to 10m", duration(&c.LedgerBlockTime, 50*time.Millisecond, 10*time.Minute), false, "TIME"},
+		{"ledger.open-accounts", "true", "open accounts for daemons that join our ledger, at our cost (at most a few a second)", boolean(&c.LedgerOpenAccounts), false, "BOOL"},
+		{"channel.inclusion", fmt.Sprint(types.DefaultTiming.Inclusion), "worst time to get a transaction into a block, in blocks", number(&c.Timing.Inclusion), false, "BLOCKS"},
+		{"channel.downtime", fmt.Sprint(types.DefaultTiming.Downtime), "longest time that this daemon may be down and still answer a cheater, in blocks", number(&c.Timing.Downtime), false, "BLOCKS"},
+		{"channel.window", fmt.Sprint(types.DefaultTiming.Window), "dispute window of channels that we open, in blocks: at least downtime + inclusion + 2", number(&c.Timing.Window), false, "BLOCKS"},
+		{"channel.dust", "0.00001", "no output of a refund may be smaller, in coins", amount(&c.Rules.Dust), false, "COINS"},
+		{"channel.max-payment", "1000000", "largest single payment or lock, in coins", amount(&c.Rules.MaxPayment), false, "COINS"},
+		{"channel.max-in-flight", "1000000", "largest sum of open locks that a peer funds in one channel, in coins", amount(&c.Rules.MaxInFlight), false, "COINS"},
+		{"channel.max-locks", "483", "most open locks that a peer funds in one channel: 1 to 483", func(s string) error {
+			var n uint32
+			if err := number(&n)(s); err != nil {
+				return err
+			}
+			if n == 0 || n > wire.MaxLocks/2 {
+				return fmt.Errorf("want 1 to %d", wire.MaxLocks/2)
+			}
+			c.Rules.MaxLocks = uint16(n)
+			return nil
+		}, false, "N"},
+		{"channel.deposit", "0", "risk deposit: floor under the peer's balance, in coins", amount(&c.Rules.Deposit), false, "COINS"},
+		{"channel.max-contribution", "1000000", "the most that we put into a channel that a peer proposes, in coins", amount(&c.MaxContribution), false, "COINS"},
+		{"route.base-fee", "0.000001", "fee for forwarding a payment, in coins", amount(&c.BaseFee), false, "COINS"},
+		{"route.fee-millionths", "100", "fee for forwarding, in millionths of the amount", number(&c.FeeMillionths), false, "N"},
+		{"timestamp.round", "1s", "how long timestamp requests are collected before they are sealed: 100ms to 1h", duration(&c.TimestampRound, 100*time.Millisecond, time.Hour), false, "TIME"},
+	}
+}
+
+const configName = "chand.toml"
+
+// loadConfig reads file, environment and flags, in this order. On the first run it writes the file, with listen ports that are
+// free now and stay claimed. created tells whether it did.
+func loadConfig(home string, env []string, flags *pflag.FlagSet) (c *Config, created bool, ports claims, err error) {
+	defer func() {
+		if err != nil {
+			ports.release()
+		}
+	}()
+	c = &Config{Home: home}
+	all := c.settings()
+	path := filepath.Join(home, configName)
+	values := map[string]string{}
+	raw, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if values, err = parseConfig(raw); err != nil {
+			return nil, false, ports, fmt.Errorf("%s: %w", path, err)
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, false, ports, err
+	default:
+		created = true
+		if ports, err = freePorts(all); err != nil {
+			return nil, false, ports, err
+		}
+	}
+	overrides := map[string]string{}
+	if err := readEnvironment(all, env, overrides); err != nil {
+		return nil, false, ports, err
+	}
+	flags.Visit(func(f *pflag.Flag) {
+		for _, s := range all {
+			if flagName(s.key) == f.Name {
+				overrides[s.key] = f.Value.String()
+			}
+		}
+	})
+	known, used := map[string]bool{}, map[string]string{}
+	for i, s := range all {
+		known[s.key] = true
+		from, v := path, s.value
+		if fileValue, ok := values[s.key]; ok {
+			v = fileValue
+		}
+		if created {
+			if o, ok := overrides[s.key]; ok { // the first run's choices are kept
+				v = o
+			}
+			all[i].value = v
+		}
+		if o, ok := overrides[s.key]; ok {
+			from, v = "--"+flagName(s.key)+" or "+envName(s.key), o
+		}
+		used[s.key] = v
+		if err := s.set(v); err != nil {
+			return nil, false, ports, fmt.Errorf("%s: %s = %q: %w", from, s.key, v, err)
+		}
+	}
+	for k := range values {
+		if !known[k] {
+			return nil, false, ports, fmt.Errorf("%s: unknown key %q%s: remove it or correct it", path, k, suggest(k, known))
+		}
+	}
+	if err := c.Timing.Check(); err != nil {
+		return nil, false, ports, fmt.Errorf("channel.*: %w", err)
+	}
+	if err := checkPorts(all, used); err != nil {
+		return nil, false, ports, err
+	}
+	if created {
+		err = writeConfig(path, all)
+	}
+	return c, created, ports, err
+}
+
+// parseConfig flattens TOML tables into dotted keys.
+func parseConfig(raw []byte) (map[string]string, error) {
+	var tree map[string]any
+	if err := toml.Unmarshal(raw, &tree); err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	var walk func(prefix string, m map[string]any)
+	walk = func(prefix string, m map[string]any) {
+		for k, v := range m {
+			if sub, ok := v.(map[string]any); ok {
+				walk(prefix+k+".", sub)
+			} else {
+				values[prefix+k] = fmt.Sprint(v)
+			}
+		}
+	}
+	walk("", tree)
+	return values, nil
+}
+
+func readEnvironment(all []setting, env []string, overrides map[string]string) error {
+	for _, e := range env {
+		name, v, _ := strings.Cut(e, "=")
+		if !strings.HasPrefix(name, "CHAND_") || name == "CHAND_HOME" {
+			continue
+		}
+		i := slices.IndexFunc(all, func(s setting) bool { return envName(s.key) == name })
+		if i < 0 {
+			return fmt.Errorf("environment: unknown variable %s: `chand --help` lists the settings", name)
+		}
+		overrides[all[i].key] = v
+	}
+	return nil
+}
+
+func writeConfig(path string, all []setting) error {
+	var b strings.Builder
+	b.WriteString("# Settings of this daemon. Unknown keys are errors. The same names work as flags (--ledger-join)\n# and in the environment (CHAND_LEDGER_JOIN); flags win over the environment, the environment over this file.\n")
+	section := ""
+	for _, s := range all {
+		table, name, _ := strings.Cut(s.key, ".")
+		if table != section {
+			section = table
+			fmt.Fprintf(&b, "\n[%s]\n", table)
+		}
+		value := strconv.Quote(s.value)
+		if s.form == "BOOL" || s.form == "BLOCKS" || s.form == "N" {
+			value = s.value
+		}
+		fmt.Fprintf(&b, "# %s\n%s = %s\n", s.doc, name, value)
+	}
+	return os.WriteFile(path, []byte(b.String()), 0o600)
+}
+
+func addFlags(flags *pflag.FlagSet) {
+	for _, s := range new(Config).settings() {
+		if s.form == "BOOL" {
+			flags.Bool(flagName(s.key), s.value == "true", s.doc)
+			continue
+		}
+		flags.Var(&flagText{s.value, s.form}, flagName(s.key), s.doc)
+	}
+}
+
+// flagText is a flag whose value is checked later, with those of the file and the environment; form names it in the help.
+type flagText struct{ value, form string }
+
+func (f *flagText) String() string     { return f.value }
+func (f *flagText) Set(s string) error { f.value = s; return nil }
+func (f *flagText) Type() string       { return f.form }
+
+func flagName(key string) string { return strings.ReplaceAll(key, ".", "-") }
+
+func envName(key string) string {
+	return "CHAND_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))
+}
+
+// suggest names a known key that shares the last part or the first three letters.
+func suggest(key string, known map[string]bool) string {
+	last := key[strings.LastIndex(key, ".")+1:]
+	var near []string
+	for k := range known {
+		if strings.HasSuffix(k, "."+last) || len(key) > 3 && strings.HasPrefix(k, key[:3]) {
+			near = append(near, k)
+		}
+	}
+	sort.Strings(near)
+	if len(near) == 0 {
+		return ""
+	}
+	return " (did you mean " + strings.Join(near, " or ") + "?)"
+}
+
+func text(p *string) func(string) error { return func(s string) error { *p = s; return nil } }
+
+func oneOf(p *string, allowed ...string) func(string) error {
+	return func(s string) error {
+		if !slices.Contains(allowed, s) {
+			return fmt.Errorf("want one of %s", strings.Join(allowed, ", "))
+		}
+		*p = s
+		return nil
+	}
+}
+
+func boolean(p *bool) func(string) error {
+	return func(s string) error {
+		if s != "true" && s != "false" {
+			return errors.New("want true or false")
+		}
+		*p = s == "true"
+		return nil
+	}
+}
+
+func number(p *uint32) func(string) error {
+	return func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 32)
+		if err != nil {
+			return fmt.Errorf("want a whole number from 0 to %d", uint32(math.MaxUint32))
+		}
+		*p = uint32(n)
+		return nil
+	}
+}
+
+func amount(p *types.Amount) func(string) error {
+	return func(s string) (err error) { *p, err = types.ParseAmount(s); return err }
+}
+
+func duration(p *time.Duration, least, most time.Duration) func(string) error {
+	return func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < least || d > most {
+			return fmt.Errorf("want %s to %s", least, most)
+		}
+		*p = d
+		return nil
+	}
+}

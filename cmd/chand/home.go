@@ -1,0 +1,98 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/tyler-smith/go-bip39"
+
+	"github.com/eschaton-network/chand/types"
+)
+
+// Files of a home, beside those of rpc (certificate, macaroons, run.json).
+const (
+	seedName  = "seed.txt"
+	lockName  = "chand.lock"
+	storeName = "chand.db"
+)
+
+// lockHome makes this process the only daemon on the home until it exits. The lock is the kernel's, so that kill -9 frees it.
+func lockHome(home string) (*os.File, error) {
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(home, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		pid, _ := os.ReadFile(f.Name())
+		f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("another chand (process %s) already runs on %s: use it with `chancli --home %s status`, stop it with `chancli --home %s stop`, or choose another --home",
+			strings.TrimSpace(string(pid)), home, home, home)
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+	return f, err
+}
+
+// loadSeed reads the seed phrase, or draws one on the first run.
+func loadSeed(home string) (seed types.Seed, created bool, err error) {
+	path := filepath.Join(home, seedName)
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		entropy := make([]byte, 32)
+		if _, err := rand.Read(entropy); err != nil {
+			return seed, false, err
+		}
+		phrase, err := bip39.NewMnemonic(entropy)
+		if err != nil {
+			return seed, false, err
+		}
+		raw, created = []byte(phrase+"\n"), true
+		if err := writeSynced(path, raw); err != nil {
+			return seed, false, err
+		}
+	} else if err != nil {
+		return seed, false, err
+	}
+	phrase := strings.Join(strings.Fields(string(raw)), " ")
+	b, err := bip39.NewSeedWithErrorChecking(phrase, "")
+	if err != nil {
+		return seed, false, fmt.Errorf("%s does not hold a BIP 39 phrase (%w): restore the 24 words from your copy; nothing was changed", path, err)
+	}
+	copy(seed[:], b)
+	return seed, created, nil
+}
+
+// writeSynced creates a secret file that is on disk, whole, when it returns.
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

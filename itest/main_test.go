@@ -1,0 +1,175 @@
+// Package itest runs whole daemons as processes of their own and checks what their users are promised.
+package itest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/eschaton-network/chand/internal/devnet"
+	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
+	"github.com/eschaton-network/chand/types"
+)
+
+// program is chand, built once for all tests of the package.
+var program string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "chand-itest-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		if program, err = devnet.Build(context.Background(), dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// network is a ledger with fast blocks and daemons that follow it.
+type network struct {
+	*devnet.Net
+	t      *testing.T
+	ledger *devnet.Node
+	join   string
+}
+
+// blockTime is short so that tests are quick; the block counts below are chosen with it.
+const blockTime = "250ms"
+
+func newNetwork(t *testing.T, args ...string) *network {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED: -short leaves out the tests with real processes")
+	}
+	n := &network{Net: &devnet.Net{Dir: t.TempDir(), Binary: program, Args: append([]string{
+		"--channel-inclusion", "4", "--channel-downtime", "40", "--channel-window", "60", "--log-level", "debug"}, args...)}, t: t}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			n.keepLogs()
+		}
+	})
+	n.ledger = n.start("ledger", "--ledger-block-time", blockTime)
+	n.join = must(n.ledger.Status.Get(n.ctx(), &chandv1.GetStatusRequest{})).Ledger.Join
+	return n
+}
+
+// keepLogs prints the end of every daemon's log: the folder is gone when somebody reads the failure.
+func (n *network) keepLogs() {
+	entries, _ := os.ReadDir(n.Dir)
+	for _, e := range entries {
+		if b, err := os.ReadFile(n.Dir + "/" + e.Name() + "/log.txt"); err == nil {
+			if len(b) > 6000 {
+				b = b[len(b)-6000:]
+			}
+			n.t.Logf("--- %s\n%s", e.Name(), b)
+		}
+	}
+}
+
+// patience ends what hangs; nothing waits this long when all is well.
+const patience = 90 * time.Second
+
+func (n *network) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	n.t.Cleanup(cancel)
+	return ctx
+}
+
+func (n *network) start(name string, args ...string) *devnet.Node {
+	n.t.Helper()
+	d, err := n.Start(n.ctx(), name, args...)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return d
+}
+
+// joined starts daemons that follow the ledger, and funds each with 1000 coins.
+func (n *network) joined(names ...string) []*devnet.Node {
+	n.t.Helper()
+	var all []*devnet.Node
+	for _, name := range names {
+		d := n.start(name, "--ledger-join", n.join)
+		own := must(d.Account.Get(n.ctx(), &chandv1.GetAccountRequest{}))
+		sent := must(n.ledger.Account.Send(n.ctx(), &chandv1.SendRequest{To: own.Address, Amount: "1000", IdempotencyKey: "fund " + name}))
+		if sent.State != "confirmed" {
+			n.t.Fatalf("funding %s: %v", name, sent)
+		}
+		n.until(name+" is funded", func() bool { return n.account(d) >= 1000*types.Coin })
+		all = append(all, d)
+	}
+	return all
+}
+
+func (n *network) until(what string, ok func() bool) {
+	n.t.Helper()
+	ctx := n.ctx()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			n.t.Fatalf("waited %s in vain until %s", patience, what)
+		case <-time.After(20 * time.Millisecond): // polls; nothing is concluded from how long it took
+		}
+	}
+}
+
+func (n *network) account(d *devnet.Node) types.Amount {
+	return coins(must(d.Account.Get(n.ctx(), &chandv1.GetAccountRequest{})).Balance)
+}
+
+func (n *network) open(from, to *devnet.Node, mine, theirs string) string {
+	n.t.Helper()
+	self := must(to.Peers.Self(n.ctx(), &chandv1.SelfRequest{}))
+	must(from.Peers.Connect(n.ctx(), &chandv1.ConnectRequest{Address: self.Addresses[0]}))
+	ch := must(from.Channels.Open(n.ctx(), &chandv1.OpenChannelRequest{Peer: self.Id, Mine: mine, Theirs: theirs}))
+	for _, d := range []*devnet.Node{from, to} {
+		n.state(d, ch.Id, "open")
+	}
+	return ch.Id
+}
+
+func (n *network) state(d *devnet.Node, id, want string) {
+	n.t.Helper()
+	n.until(fmt.Sprintf("%s's channel %.8s is %s", d.Name, id, want), func() bool { return n.channel(d, id).State == want })
+}
+
+func (n *network) channel(d *devnet.Node, id string) *chandv1.Channel {
+	return must(d.Channels.Get(n.ctx(), &chandv1.GetChannelRequest{Id: id}))
+}
+
+// pay pays an invoice and wants success; a route that gossip has not told yet is waited for.
+func (n *network) pay(from, to *devnet.Node, amount string) *chandv1.Payment {
+	n.t.Helper()
+	var p *chandv1.Payment
+	n.until(fmt.Sprintf("%s paid %s", from.Name, to.Name), func() bool {
+		inv := must(to.Payments.CreateInvoice(n.ctx(), &chandv1.CreateInvoiceRequest{Amount: amount}))
+		p = must(from.Payments.Pay(n.ctx(), &chandv1.PayRequest{Invoice: inv.Invoice}))
+		if p.State == "failed" && p.Failure.GetRule() == "no_route" {
+			return false
+		}
+		if p.State != "succeeded" {
+			n.t.Fatalf("%s pays %s %s: %v", from.Name, to.Name, amount, p)
+		}
+		return true
+	})
+	return p
+}
+
+// must ends the test's goroutine by a panic, which testing reports with its place.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func coins(s string) types.Amount { return must(types.ParseAmount(s)) }

@@ -1,0 +1,240 @@
+package ledger
+
+import (
+	"fmt"
+
+	"github.com/eschaton-network/chand/types"
+)
+
+// MaxTimeAhead is how far a transaction's time may lie beyond the block's. A block carries the time at which the one before was
+// agreed on, so it lags a little; a minute covers slow rounds and clocks.
+const MaxTimeAhead types.Time = 60
+
+// Outcome is what one block did.
+type Outcome struct {
+	// Results has one entry for each transaction, in order.
+	Results []TxDone
+	// Events is everything that happened, in order: each transaction's effects, then its TxDone; then what was due.
+	Events []Event
+}
+
+// eventLog collects the events of a block.
+type eventLog struct{ events []Event }
+
+func (l *eventLog) emit(e Event) { l.events = append(l.events, e) }
+
+// exec is the execution of one transaction.
+type exec struct {
+	s      *State
+	log    *eventLog
+	from   types.AccountID
+	txID   types.Hash
+	height types.Height // of the block that it is in, or would be in
+	time   types.Time
+}
+
+func (x *exec) emit(e Event) { x.log.emit(e) }
+
+// Apply executes block number height, which must be Height()+1. A transaction that can't be executed is skipped with
+// its code and sentence; the block always succeeds. A transaction that is in its turn and well signed takes its number
+// and pays its fee even when it is refused for another reason, so that those signed after it stay valid; when the account
+// can't pay the fee, nothing changes.
+func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcome {
+	if height != s.height+1 {
+		panic(fmt.Sprintf("ledger: block %d applied after block %d", height, s.height))
+	}
+	s.height, s.time = height, max(s.time, min(time, maxTime))
+	s.waiting.reset()
+	decoded := make([]*Tx, len(txs))
+	out := Outcome{Results: make([]TxDone, len(txs))}
+	for i, raw := range txs {
+		tx, r := decodeTx(raw)
+		if r != nil {
+			out.Results[i] = TxDone{ID: types.SHA256(raw), Code: r.Code, Text: r.Text}
+		}
+		decoded[i] = tx
+	}
+	s.verifyAhead(decoded)
+	var log eventLog
+	for i, tx := range decoded {
+		if tx != nil {
+			out.Results[i] = TxDone{ID: tx.ID, Sender: tx.From, Msid: tx.Msid}
+			if r := s.execute(&log, tx); r != nil {
+				out.Results[i].Code, out.Results[i].Text = r.Code, r.Text
+			}
+		}
+		log.emit(out.Results[i])
+	}
+	s.settleDue(&log)
+	out.Events = log.events
+	return out
+}
+
+// verifyAhead verifies a block's signatures in one batch, each against the key and hash that its sender will have when its
+// turn comes, if all goes well. Where it does not, execute verifies that signature alone.
+func (s *State) verifyAhead(txs []*Tx) {
+	type head struct {
+		msid uint32
+		hash types.Hash
+		key  [32]byte
+	}
+	heads := make(map[types.AccountID]head)
+	var checks []sigCheck
+	for _, tx := range txs {
+		if tx == nil {
+			continue
+		}
+		h, ok := heads[tx.From]
+		if !ok {
+			r := s.record(tx.From)
+			if r == nil {
+				continue
+			}
+			h = head{r.Msid, r.Hash, r.PublicKey}
+		}
+		if tx.Msid != h.msid {
+			continue
+		}
+		checks = append(checks, tx.check(h.key, h.hash))
+		h.msid, h.hash = h.msid+1, NextHash(h.hash, tx.Signature)
+		if c, ok := tx.Body.(ChangeAccountKey); ok {
+			h.key = c.PublicKey
+		}
+		heads[tx.From] = h
+	}
+	if len(checks) >= batchMin {
+		s.verifier.batch(checks)
+	}
+}
+
+func (tx *Tx) check(key [32]byte, prev types.Hash) sigCheck {
+	msg := make([]byte, 0, len(prev)+len(tx.signedBytes))
+	return sigCheck{key: key, msg: append(append(msg, prev[:]...), tx.signedBytes...), sig: tx.Signature}
+}
+
+func (s *State) execute(log *eventLog, tx *Tx) *Refusal {
+	rec := s.record(tx.From)
+	if rec == nil {
+		return refuse(CodeBadUser, "account %s does not exist", tx.From)
+	}
+	if tx.Msid != rec.Msid {
+		return refuse(CodeMsid, "account %s is at number %d, the transaction has %d; nothing was charged", tx.From, rec.Msid, tx.Msid)
+	}
+	if tx.Time > s.time+MaxTimeAhead {
+		return refuseFuture(tx.Time, s.time)
+	}
+	if !s.verifier.verify(tx.check(rec.PublicKey, rec.Hash)) {
+		return refuse(CodeSignature, "the signature does not fit account %s at number %d; nothing was charged", tx.From, tx.Msid)
+	}
+	fee, cost := tx.Body.fee(tx.From), tx.Body.cost(tx.From)
+	have := spendable(tx.From, rec.Balance)
+	if have < fee {
+		return refuse(CodeBalance, "account %s can spend %s coins, the fee is %s; nothing was charged", tx.From, have, fee)
+	}
+	s.take(rec, tx, fee)
+	if have-fee < cost {
+		return refuse(CodeBalance, "account %s can spend %s coins, wanted are %s and a fee of %s; only the fee was charged", tx.From, have, cost, fee)
+	}
+	x := &exec{s: s, log: log, from: tx.From, txID: tx.ID, height: s.height, time: s.time}
+	if r := tx.Body.verify(x); r != nil {
+		return r
+	}
+	s.debit(tx.From, cost)
+	tx.Body.apply(x)
+	return nil
+}
+
+// take charges the fee and moves the account's chain on.
+func (s *State) take(rec *Record, tx *Tx, fee types.Amount) {
+	rec.Balance -= fee
+	s.pool += fee
+	rec.Msid++
+	rec.Time = uint32(tx.Time)
+	rec.Hash = NextHash(rec.Hash, tx.Signature)
+	rec.LocalChange = uint32(s.time)
+	if tx.Body.kind() != TypeCreateAccount { // E17: every other own transaction ends a pairing
+		rec.PairedNode, rec.PairedID = 0, 0
+	}
+	s.touch(tx.From)
+}
+
+func refuseFuture(tx, block types.Time) *Refusal {
+	return refuse(CodeFuture, "the transaction's time %d lies more than %d s beyond the block's time %d; set the clock or submit it later", tx, MaxTimeAhead, block)
+}
+
+func (s SendOne) verify(x *exec) *Refusal { return verifyTarget(x, s.To) }
+
+func (s SendOne) apply(x *exec) {
+	x.s.credit(s.To, s.value(), s.To.Node != x.from.Node)
+	x.emit(Deposited{From: x.from, To: s.To, Amount: s.value(), Message: s.Message})
+}
+
+func verifyTarget(x *exec, to types.AccountID) *Refusal {
+	switch {
+	case x.s.node(to.Node) == nil:
+		return refuse(CodeTargetNode, "node %d of target %s does not exist", to.Node, to)
+	case x.s.record(to) == nil:
+		return refuse(CodeTargetAccount, "target account %s does not exist", to)
+	}
+	return nil
+}
+
+func (s SendMany) verify(x *exec) *Refusal {
+	for _, w := range s.Wires {
+		if r := verifyTarget(x, w.To); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func (s SendMany) apply(x *exec) {
+	for _, w := range s.Wires {
+		x.s.credit(w.To, w.Amount, w.To.Node != x.from.Node)
+		x.emit(Deposited{From: x.from, To: w.To, Amount: w.Amount})
+	}
+}
+
+func (Broadcast) verify(*exec) *Refusal { return nil }
+
+func (c Broadcast) apply(x *exec) { x.emit(Broadcasted{TxID: x.txID, From: x.from, Data: c.Data}) }
+
+func (c CreateAccount) verify(x *exec) *Refusal {
+	if c.Node != x.from.Node {
+		return refuse(CodeTargetNode, "node %d: accounts are created by accounts of the same node, here %d", c.Node, x.from.Node)
+	}
+	if len(x.s.node(c.Node).accounts) >= MaxAccounts {
+		return refuse(CodeCreateAccount, "node %d has %d accounts, no more fit", c.Node, MaxAccounts)
+	}
+	return verifyKeyProof(x, c.PublicKey, c.Proof)
+}
+
+// MaxAccounts bounds the accounts of one node (A19: 2^27).
+const MaxAccounts = 1 << 27
+
+func verifyKeyProof(x *exec, key [32]byte, proof [64]byte) *Refusal {
+	if !x.s.verifier.verify(sigCheck{key: key, sig: proof}) {
+		return refuse(CodeKeyProof, "the proof is not the new key's signature of the empty message; the key was not used")
+	}
+	return nil
+}
+
+func (c CreateAccount) apply(x *exec) {
+	id := types.AccountID{Node: c.Node, User: uint32(len(x.s.node(c.Node).accounts))}
+	x.s.addAccount(id, c.PublicKey, NewAccountDeposit)
+	creator := x.s.record(x.from)
+	creator.PairedNode, creator.PairedID = 0, id.User // E17: how the creator learns the number
+	x.s.record(id).PairedNode, x.s.record(id).PairedID = x.from.Node, x.from.User
+	x.emit(AccountCreated{ID: id, PublicKey: c.PublicKey})
+	x.emit(Deposited{From: x.from, To: id, Amount: NewAccountDeposit})
+}
+
+func (c ChangeAccountKey) verify(x *exec) *Refusal { return verifyKeyProof(x, c.PublicKey, c.Proof) }
+
+func (c ChangeAccountKey) apply(x *exec) {
+	x.s.record(x.from).PublicKey = c.PublicKey // touched by take
+}
+
+func (Anchor) verify(*exec) *Refusal { return nil }
+
+func (a Anchor) apply(x *exec) { x.emit(Anchored{TxID: x.txID, Hashes: a.Hashes}) }

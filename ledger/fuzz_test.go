@@ -1,0 +1,126 @@
+package ledger
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/eschaton-network/chand/htlc"
+	"github.com/eschaton-network/chand/types"
+)
+
+// FuzzDecodeTx: what decodes is encoded by exactly the same bytes, and neither Check nor Apply breaks on it.
+func FuzzDecodeTx(f *testing.F) {
+	w, p := opened(f)
+	secret := secretOf("x")
+	for _, b := range []Body{
+		SendOne{To: p.a, Amount: coin}, SendMany{[]Wire{{p.a, 1}, {p.b, 2}}}, Broadcast{[]byte("x")},
+		CreateAccount{Node: 1, PublicKey: PublicKey(secret), Proof: KeyProof(secret)},
+		ChangeAccountKey{PublicKey: PublicKey(secret), Proof: KeyProof(secret)},
+		p.open(), p.spend(p.refund(100, 1, p.split(coin)...), p.closer[0]), Anchor{make([]types.Hash, 2)},
+	} {
+		f.Add(w.sign(p.a, b))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		tx, err := DecodeTx(raw)
+		if err != nil {
+			return
+		}
+		b := tx.Body.signed(tx.Head.marshal(tx.Body.kind()))
+		b = tx.Body.tail(append(b, tx.Signature[:]...))
+		if !bytes.Equal(b, raw) {
+			t.Fatalf("%x decodes, but encodes as %x", raw, b)
+		}
+		s, err := DecodeState(bytes.NewReader(snapshot(t, w.s)), DefaultLimits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checked := s.Check(raw) == nil
+		done := s.Apply(s.Height()+1, s.Time(), [][]byte{raw}).Results[0]
+		if checked != (done.Code == CodeOK) {
+			t.Fatalf("Check says %v, Apply %d %s", checked, done.Code, done.Text)
+		}
+		if err := s.Verify(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzDecodeMsgTx: what decodes has one encoding and stays within the limits.
+func FuzzDecodeMsgTx(f *testing.F) {
+	_, p := opened(f)
+	f.Add(htlc.EncodeTx(p.seal(p.refund(100, 1, p.split(coin)...))))
+	f.Add(htlc.EncodeTx(p.seal(p.final(toScript(p.script, coin)))))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		tx, err := DecodeMsgTx(raw)
+		if err != nil {
+			return
+		}
+		if len(tx.TxIn) > MaxSpendInputs || len(tx.TxOut) > MaxSpendOutputs || !bytes.Equal(htlc.EncodeTx(tx), raw) {
+			t.Fatal("beyond the limits or not canonical")
+		}
+		if s, err := NewSpend(raw, nil); err == nil && Fee(p.a, s) <= 0 {
+			t.Fatal("no fee")
+		}
+	})
+}
+
+// FuzzDecodeState: a snapshot that is accepted is sound and has one encoding.
+func FuzzDecodeState(f *testing.F) {
+	f.Add(snapshot(f, busy(f).s))
+	f.Add(snapshot(f, newWorld(f, 1).s))
+	limits := Limits{Bytes: 1 << 16, Accounts: 100, Contracts: 100, Outputs: 100}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s, err := DecodeState(bytes.NewReader(raw), limits)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(snapshot(t, s), raw) {
+			t.Fatal("another encoding")
+		}
+	})
+}
+
+// FuzzDecodeNodeMessage covers the original's messages and requests.
+func FuzzDecodeNodeMessage(f *testing.F) {
+	f.Add(unhex(f, goldenMessage))
+	f.Add(GetMe{From: admin(1), Target: admin(2)}.Sign(secretOf("x")))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if g, _, err := DecodeGetMe(raw, [32]byte{}); err == nil && !bytes.Equal(g.bytes(), raw[:getMeSize]) {
+			t.Fatal("another get_me")
+		}
+		m, err := DecodeNodeMessage(raw)
+		if err != nil {
+			return
+		}
+		m.Root()
+		if b, err := m.Encode(); err != nil || !bytes.Equal(b, raw) {
+			t.Fatal("another encoding", err)
+		}
+	})
+}
+
+// FuzzParseGenesis: a document that is accepted has one canonical form.
+func FuzzParseGenesis(f *testing.F) {
+	b, err := testGenesis(2).Bytes()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		g, err := ParseGenesis(raw)
+		if err != nil {
+			return
+		}
+		b, err := g.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseGenesis(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := again.Bytes(); err != nil || !bytes.Equal(b, c) {
+			t.Fatal("no canonical form")
+		}
+	})
+}

@@ -1,0 +1,101 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/eschaton-network/chand/types"
+)
+
+const (
+	// Supply is all the money there is: 2^62 units, in accounts, contracts, outputs and the pool.
+	Supply = types.MaxAmount
+	// initialShare is what the admins hold at genesis: 99 % of the supply as the original's floating-point
+	// arithmetic rounds it. The rest is in the pool, from which dividends are paid.
+	initialShare types.Amount = 4_565_569_158_243_113_984
+	// MaxNodes bounds the nodes of a genesis: node numbers are 1..0xFFFE.
+	MaxNodes = 0xFFFE
+	// MaxGenesis bounds a genesis document: MaxNodes nodes with two keys each fit.
+	MaxGenesis = 16 << 20
+	// maxChainID is CometBFT's bound of a chain id.
+	maxChainID = 50
+	// maxBlockMillis is a day; a longer target is a mistake in the unit.
+	maxBlockMillis = 24 * 3600 * 1000
+	// defaultBlockMillis is the block time of development networks.
+	defaultBlockMillis = 1000
+)
+
+// GenesisNode is one node of the first block and the key of its admin, account 0.
+type GenesisNode struct {
+	// PublicKey (ed25519) is the node's: it signs blocks.
+	PublicKey types.Hash `json:"public_key"`
+	// Account0 (ed25519) owns account 0 of the node, which holds the node's share of the first money.
+	Account0 types.Hash `json:"account0"`
+}
+
+// Genesis is the document that a ledger starts from. Everything signed for the ledger is bound to its hash.
+type Genesis struct {
+	ChainID string     `json:"chain_id"`
+	Time    types.Time `json:"time"`
+	// BlockMillis is the target time between blocks; 0 means 1000.
+	BlockMillis uint32 `json:"block_millis"`
+	// Nodes are numbered from 1 in this order.
+	Nodes []GenesisNode `json:"nodes"`
+}
+
+// ParseGenesis reads a genesis document strictly: unknown fields and trailing bytes are refused.
+func ParseGenesis(b []byte) (Genesis, error) {
+	var g Genesis
+	if len(b) > MaxGenesis {
+		return g, fmt.Errorf("genesis of %d bytes: at most %d", len(b), MaxGenesis)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&g); err != nil {
+		return g, fmt.Errorf("genesis: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return g, fmt.Errorf("genesis: bytes follow the document")
+	}
+	return g.normal()
+}
+
+// normal fills in defaults and checks everything.
+func (g Genesis) normal() (Genesis, error) {
+	if g.BlockMillis == 0 {
+		g.BlockMillis = defaultBlockMillis
+	}
+	switch {
+	case g.ChainID == "" || len(g.ChainID) > maxChainID:
+		return g, fmt.Errorf("genesis: chain id %.60q: want 1..%d bytes", g.ChainID, maxChainID)
+	case g.Time < 0 || g.Time > maxTime:
+		return g, fmt.Errorf("genesis: time %d: want seconds since 1970 in 32 bits", g.Time)
+	case g.BlockMillis > maxBlockMillis:
+		return g, fmt.Errorf("genesis: block time of %d ms: at most %d", g.BlockMillis, maxBlockMillis)
+	case len(g.Nodes) == 0 || len(g.Nodes) > MaxNodes:
+		return g, fmt.Errorf("genesis: %d nodes: want 1..%d", len(g.Nodes), MaxNodes)
+	}
+	for i, n := range g.Nodes {
+		if !validKey(n.PublicKey) || !validKey(n.Account0) {
+			return g, fmt.Errorf("genesis: node %d: a key is not an ed25519 public key", i+1)
+		}
+	}
+	return g, nil
+}
+
+// Bytes is the canonical form: JSON with the fields in the order of the type, defaults filled in.
+func (g Genesis) Bytes() ([]byte, error) {
+	g, err := g.normal()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(g)
+}
+
+// Hash names the ledger: a tagged hash of Bytes.
+func (g Genesis) Hash() (types.Hash, error) {
+	b, err := g.Bytes()
+	return types.TaggedHash("chand/genesis", b), err
+}

@@ -1,0 +1,201 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/eschaton-network/chand/types"
+)
+
+// Transaction types: below 32 the original's numbers, from 32 on ours.
+const (
+	TypeBroadcast        byte = 3
+	TypeSendOne          byte = 4
+	TypeSendMany         byte = 5
+	TypeCreateAccount    byte = 6
+	TypeChangeAccountKey byte = 9
+	TypeOpenContract     byte = 32
+	TypeSpend            byte = 33
+	TypeAnchor           byte = 34
+)
+
+const (
+	// headSize is type(1) node(2) user(4) msid(4) time(4).
+	headSize = 15
+	sigSize  = 64
+	// MaxTx bounds a transaction: a spend of MaxSpend bytes with its frame is the longest.
+	MaxTx = MaxSpend + 512
+	// MaxBroadcast bounds the data of a broadcast (A19: 32,000 bytes).
+	MaxBroadcast = 32_000
+	// MaxWires bounds the targets of a send_many, so that it stays below MaxTx; more is a second transaction.
+	MaxWires = 4096
+	// MaxAnchors bounds the hashes of an anchor: one calendar root is usual, a batch for others still fits in 8 KiB.
+	MaxAnchors = 256
+	// maxTime is the end of the 32-bit time fields on the wire.
+	maxTime = math.MaxUint32
+)
+
+// Head is what every transaction starts with.
+type Head struct {
+	From types.AccountID
+	// Msid is the sender's number of this transaction: Account.Msid, then one more each.
+	Msid uint32
+	// Time is the sender's clock, at most MaxTimeAhead beyond the block's.
+	Time types.Time
+}
+
+// Body is the part of a transaction after its head: one of SendOne, SendMany, Broadcast, CreateAccount,
+// ChangeAccountKey, OpenContract, Spend, Anchor.
+type Body interface {
+	// kind is the transaction type's number.
+	kind() byte
+	// check refuses what can be told to be wrong from the body alone.
+	check() *Refusal
+	// signed appends the bytes that follow the head and are covered by the signature.
+	signed(b []byte) []byte
+	// tail appends the bytes that follow the signature.
+	tail(b []byte) []byte
+	// fee is what the sender pays.
+	fee(from types.AccountID) types.Amount
+	// cost is the money that leaves the sender besides the fee.
+	cost(from types.AccountID) types.Amount
+	// verify refuses what the state does not allow; it changes nothing. That the sender can pay is checked before.
+	verify(x *exec) *Refusal
+	// apply executes what verify accepted; the sender has paid fee and cost. It can't fail.
+	apply(x *exec)
+}
+
+// Tx is a decoded transaction.
+type Tx struct {
+	Head
+	Body      Body
+	Signature [64]byte
+	// ID is SHA-256 of the bytes.
+	ID types.Hash
+	// signedBytes are the bytes after the hash chain that the signature covers; shared with what was decoded.
+	signedBytes []byte
+}
+
+// Fee is what the sender of such a transaction pays, in units. docs/ledger.md has the table.
+func Fee(from types.AccountID, b Body) types.Amount { return b.fee(from) }
+
+func (h Head) marshal(kind byte) []byte {
+	b := make([]byte, headSize, 192)
+	b[0] = kind
+	n := accountBytes(h.From)
+	copy(b[1:], n[:])
+	binary.LittleEndian.PutUint32(b[7:], h.Msid)
+	binary.LittleEndian.PutUint32(b[11:], uint32(h.Time))
+	return b
+}
+
+// Sign makes the bytes of a transaction and the account's next hash, so that the following one can be signed without
+// waiting: the signature covers prev (the head of the account's hash chain) and everything up to the signature.
+// secret is the account's ed25519 seed. The error is a *Refusal when the body could never be accepted.
+func Sign(secret [32]byte, prev types.Hash, h Head, b Body) (raw []byte, next types.Hash, err error) {
+	if h.Time < 0 || h.Time > maxTime {
+		return nil, next, refuse(CodeFuture, "time %d does not fit 32 bits", h.Time)
+	}
+	if r := b.check(); r != nil {
+		return nil, next, r
+	}
+	raw = b.signed(h.marshal(b.kind()))
+	sig := signBytes(secret, append(prev[:], raw...))
+	raw = b.tail(append(raw, sig[:]...))
+	if len(raw) > MaxTx {
+		return nil, next, refuse(CodeLength, "transaction of %d bytes: at most %d", len(raw), MaxTx)
+	}
+	return raw, NextHash(prev, sig), nil
+}
+
+// NextHash is the account's hash after a transaction with this signature: SHA-256(prev || SHA-256(signature)).
+func NextHash(prev types.Hash, sig [64]byte) types.Hash {
+	s := types.SHA256(sig[:])
+	return types.SHA256(prev[:], s[:])
+}
+
+// DecodeTx reads one transaction strictly: unknown types, trailing bytes and counts out of their limits are refused.
+// Time and memory are bounded by MaxTx. The error is a *Refusal.
+func DecodeTx(raw []byte) (*Tx, error) {
+	tx, r := decodeTx(raw)
+	if r != nil {
+		return nil, r
+	}
+	return tx, nil
+}
+
+func decodeTx(raw []byte) (*Tx, *Refusal) {
+	if len(raw) < headSize+sigSize || len(raw) > MaxTx {
+		return nil, refuse(CodeLength, "transaction of %d bytes: want %d..%d", len(raw), headSize+sigSize, MaxTx)
+	}
+	read, ok := readers[raw[0]]
+	if !ok {
+		return nil, refuse(CodeType, "transaction type %d is not known here", raw[0])
+	}
+	tx := &Tx{ID: types.SHA256(raw), Head: Head{
+		From: parseAccount(raw[1:]),
+		Msid: binary.LittleEndian.Uint32(raw[7:]),
+		Time: types.Time(binary.LittleEndian.Uint32(raw[11:])),
+	}}
+	r := &reader{b: raw, at: headSize}
+	tx.Body = read(r, func() {
+		tx.signedBytes = raw[:min(r.at, len(raw))]
+		copy(tx.Signature[:], r.take(sigSize))
+	})
+	if r.short || r.at != len(raw) {
+		return nil, refuse(CodeLength, "transaction of type %d: %d bytes do not match its contents", raw[0], len(raw))
+	}
+	if ref := tx.Body.check(); ref != nil {
+		return nil, ref
+	}
+	return tx, nil
+}
+
+// readers decode the body of each type; each calls sig where the signature stands.
+var readers map[byte]func(r *reader, sig func()) Body
+
+func init() { // breaks the initialisation cycle between bodies and decoder
+	readers = map[byte]func(*reader, func()) Body{
+		TypeBroadcast:        readBroadcast,
+		TypeSendOne:          readSendOne,
+		TypeSendMany:         readSendMany,
+		TypeCreateAccount:    readCreateAccount,
+		TypeChangeAccountKey: readChangeAccountKey,
+		TypeOpenContract:     readOpenContract,
+		TypeSpend:            readSpend,
+		TypeAnchor:           readAnchor,
+	}
+}
+
+// reader takes fixed-size fields from bytes; after the end it yields zeros and remembers that it was short.
+type reader struct {
+	b     []byte
+	at    int
+	short bool
+}
+
+func (r *reader) take(n int) []byte {
+	if r.short || n > len(r.b)-r.at {
+		r.short = true
+		return make([]byte, min(n, sigSize)) // callers of longer takes check short
+	}
+	r.at += n
+	return r.b[r.at-n : r.at]
+}
+
+func (r *reader) u8() byte                 { return r.take(1)[0] }
+func (r *reader) u16() uint16              { return binary.LittleEndian.Uint16(r.take(2)) }
+func (r *reader) u32() uint32              { return binary.LittleEndian.Uint32(r.take(4)) }
+func (r *reader) hash() types.Hash         { return types.Hash(r.take(32)) }
+func (r *reader) account() types.AccountID { return parseAccount(r.take(6)) }
+func (r *reader) amount() types.Amount     { return types.Amount(binary.LittleEndian.Uint64(r.take(8))) }
+func (r *reader) signature() [64]byte      { return [64]byte(r.take(sigSize)) }
+
+// fits tells whether n items of the given size can still follow, before anything is allocated for them.
+func (r *reader) fits(n, size int) bool {
+	if r.short || n > (len(r.b)-r.at)/size {
+		r.short = true
+		return false
+	}
+	return true
+}

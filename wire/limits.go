@@ -1,0 +1,21 @@
+package wire
+
+// Sizes that a peer can make us hold. Each bounds memory and time before anything is verified.
+const (
+	// MaxFrame is the largest channel message: an update with MaxOps adds, each with an onion packet of 1,366 bytes, fits.
+	MaxFrame = 1 << 20
+	// MaxOps bounds the operations of one update.
+	MaxOps = 483
+	// MaxLocks bounds the locks open in one channel: as many outputs as a Lightning commitment may carry (BOLT 2: 483 each way).
+	MaxLocks = 966
+	// MaxText bounds free text in messages.
+	MaxText = 512
+	// OnionSize is the size of a Sphinx packet (BOLT 4: version, key, 1,300 bytes of hops, HMAC).
+	OnionSize = 1366
+	// MaxReason bounds an onion-encrypted failure (BOLT 4: 292 bytes, ours may carry longer text).
+	MaxReason = 1024
+	// MaxGossip is the largest gossip message.
+	MaxGossip = 64 << 10
+	// MaxQuery is the largest request or answer of the query protocols.
+	MaxQuery = 1 << 20
+)
