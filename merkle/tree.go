@@ -22,8 +22,23 @@ const MaxPath = 64
 // ErrProof is wrapped by every error of a proof that does not hold.
 var ErrProof = errors.New("proof does not hold")
 
+// shortLeaf is the longest leaf that is hashed from one buffer on the stack: two blocks of SHA-256, prefix and padding included.
+const shortLeaf = 118
+
 // LeafHash is SHA-256(0x00 || data).
 func LeafHash(data ...[]byte) types.Hash {
+	n := 0
+	for _, p := range data {
+		n += len(p)
+	}
+	if n <= shortLeaf {
+		var b [1 + shortLeaf]byte
+		b[0], n = leafPrefix, 1
+		for _, p := range data {
+			n += copy(b[n:], p)
+		}
+		return sha256.Sum256(b[:n])
+	}
 	d := sha256.New()
 	d.Write([]byte{leafPrefix})
 	for _, p := range data {
@@ -46,14 +61,115 @@ func NodeHash(left, right types.Hash) types.Hash {
 // EmptyRoot is the root of a Tree without leaves: SHA-256 of nothing (RFC 6962 section 2.1).
 var EmptyRoot = types.Hash(sha256.Sum256(nil))
 
+// pageBits fixes the size of the pages of a Tree: 1,024 hashes, 32 KiB. A large tree grows by a page at a time, without copying
+// and without slack.
+const (
+	pageBits = 10
+	pageSize = 1 << pageBits
+)
+
+// level is one level of a Tree. All pages but the last are full.
+type level struct {
+	pages [][]types.Hash
+	n     int
+}
+
+// newLevel has room for n hashes, and no more.
+func newLevel(n int) level {
+	l := level{n: n, pages: make([][]types.Hash, 0, (n+pageSize-1)/pageSize)}
+	for i := 0; i < n; i += pageSize {
+		size := min(n-i, pageSize)
+		if i == 0 {
+			l.pages = append(l.pages, make([]types.Hash, size))
+		} else {
+			l.pages = append(l.pages, make([]types.Hash, size, pageSize))
+		}
+	}
+	return l
+}
+
+func (l *level) at(i int) *types.Hash { return &l.pages[i>>pageBits][i&(pageSize-1)] }
+
+func (l *level) append(h types.Hash) {
+	if l.n&(pageSize-1) == 0 {
+		var page []types.Hash // the first page grows: there are many small trees
+		if l.n > 0 {
+			page = make([]types.Hash, 0, pageSize)
+		}
+		l.pages = append(l.pages, page)
+	}
+	last := len(l.pages) - 1
+	l.pages[last] = append(l.pages[last], h)
+	l.n++
+}
+
+// parent is the hash of the node above nodes 2p and 2p+1; a node without sibling is carried up unchanged.
+func (l *level) parent(p int) types.Hash {
+	h := *l.at(2 * p)
+	if 2*p+1 < l.n {
+		h = NodeHash(h, *l.at(2*p + 1))
+	}
+	return h
+}
+
 // Tree is a list of leaf hashes with the root of RFC 6962. Leaves can be appended and replaced; the inner nodes above
-// changed leaves are rehashed when the root is asked for. It belongs to one goroutine. The zero value is an empty tree.
+// changed leaves are rehashed when the root is asked for. It takes 64 bytes a leaf. It belongs to one goroutine. The zero
+// value is an empty tree.
 type Tree struct {
-	// levels[0] are the leaves; levels[k][i] covers leaves i<<k up to (i+1)<<k; a last node without sibling is
+	// levels[0] are the leaves; levels[k] node i covers leaves i<<k up to (i+1)<<k; a last node without sibling is
 	// carried up unchanged, which gives exactly the shape of RFC 6962.
-	levels [][]types.Hash
+	levels []level
 	// dirty are the indexes of leaves changed since the last Root.
 	dirty []int
+}
+
+// Run calls do(0) up to do(n-1), in any order and possibly at the same time, and returns when all have returned. Rules take it
+// from their caller, because they start nothing themselves. nil means one after the other.
+type Run func(n int, do func(i int))
+
+func (run Run) each(n int, do func(i int)) {
+	if run != nil {
+		run(n, do)
+		return
+	}
+	for i := range n {
+		do(i)
+	}
+}
+
+// Build replaces the tree by one with n leaves, hashing everything, by the page where run allows it. leaf gives the hash of
+// a leaf; it must be safe for calls at the same time as run makes them.
+func (t *Tree) Build(n int, leaf func(i int) types.Hash, run Run) {
+	t.levels, t.dirty = nil, nil
+	for size := n; size > 0; size = (size + 1) / 2 {
+		t.levels = append(t.levels, newLevel(size))
+		if size == 1 {
+			break
+		}
+	}
+	if n == 0 {
+		return
+	}
+	pages := len(t.levels[0].pages)
+	run.each(pages, func(p int) {
+		for i := p << pageBits; i < min((p+1)<<pageBits, n); i++ {
+			*t.levels[0].at(i) = leaf(i)
+		}
+		for k := 1; k <= pageBits && k < len(t.levels); k++ {
+			t.fill(k, p<<(pageBits-k), (p+1)<<(pageBits-k))
+		}
+	})
+	for k := pageBits + 1; k < len(t.levels); k++ {
+		t.fill(k, 0, t.levels[k].n)
+	}
+}
+
+// fill hashes nodes from..to (as far as there are any) of a level from the level below.
+func (t *Tree) fill(k, from, to int) {
+	below, l := &t.levels[k-1], &t.levels[k]
+	for i := from; i < min(to, l.n); i++ {
+		*l.at(i) = below.parent(i)
+	}
 }
 
 // Len is the number of leaves.
@@ -61,21 +177,22 @@ func (t *Tree) Len() int {
 	if len(t.levels) == 0 {
 		return 0
 	}
-	return len(t.levels[0])
+	return t.levels[0].n
 }
 
 // Set replaces leaf i, or appends it when i is Len(). Larger indexes are a programming error.
 func (t *Tree) Set(i int, leaf types.Hash) {
 	if len(t.levels) == 0 {
-		t.levels = make([][]types.Hash, 1)
+		t.levels = make([]level, 1)
 	}
+	l := &t.levels[0]
 	switch {
-	case i == len(t.levels[0]):
-		t.levels[0] = append(t.levels[0], leaf)
-	case t.levels[0][i] == leaf:
+	case i == l.n:
+		l.append(leaf)
+	case *l.at(i) == leaf:
 		return
 	default:
-		t.levels[0][i] = leaf
+		*l.at(i) = leaf
 	}
 	t.dirty = append(t.dirty, i)
 }
@@ -86,11 +203,11 @@ func (t *Tree) Root() types.Hash {
 		return EmptyRoot
 	}
 	slices.Sort(t.dirty)
-	for k := 0; len(t.levels[k]) > 1; k++ {
+	for k := 0; t.levels[k].n > 1; k++ {
 		if k+1 == len(t.levels) {
-			t.levels = append(t.levels, nil)
+			t.levels = append(t.levels, level{})
 		}
-		below, above, last := t.levels[k], t.levels[k+1], -1
+		below, above, last := &t.levels[k], &t.levels[k+1], -1
 		kept := t.dirty[:0]
 		for _, i := range t.dirty {
 			p := i / 2
@@ -99,29 +216,25 @@ func (t *Tree) Root() types.Hash {
 			}
 			last = p
 			kept = append(kept, p)
-			h := below[2*p]
-			if 2*p+1 < len(below) {
-				h = NodeHash(h, below[2*p+1])
-			}
-			if p == len(above) {
-				above = append(above, h)
+			if h := below.parent(p); p == above.n {
+				above.append(h)
 			} else {
-				above[p] = h
+				*above.at(p) = h
 			}
 		}
-		t.levels[k+1], t.dirty = above, kept
+		t.dirty = kept
 	}
 	t.dirty = t.dirty[:0]
-	return t.levels[len(t.levels)-1][0]
+	return *t.levels[len(t.levels)-1].at(0)
 }
 
 // Prove returns the audit path of leaf i (RFC 6962 section 2.1.1), from the leaf upwards.
 func (t *Tree) Prove(i int) []types.Hash {
 	t.Root()
 	var path []types.Hash
-	for k := 0; len(t.levels[k]) > 1; k++ {
-		if s := i ^ 1; s < len(t.levels[k]) {
-			path = append(path, t.levels[k][s])
+	for k := 0; t.levels[k].n > 1; k++ {
+		if s := i ^ 1; s < t.levels[k].n {
+			path = append(path, *t.levels[k].at(s))
 		}
 		i /= 2
 	}
@@ -131,9 +244,7 @@ func (t *Tree) Prove(i int) []types.Hash {
 // RootOf is the root of a Tree with these leaf hashes.
 func RootOf(leaves []types.Hash) types.Hash {
 	var t Tree
-	for i, l := range leaves {
-		t.Set(i, l)
-	}
+	t.Build(len(leaves), func(i int) types.Hash { return leaves[i] }, nil)
 	return t.Root()
 }
 
