@@ -73,7 +73,7 @@ func (w *world) apply(bodies ...ledger.Body) []ledger.TxDone {
 		if err != nil {
 			w.t.Fatalf("sign %T: %v", b, err)
 		}
-		txs, prev, msid = append(txs, raw), next, msid+1
+		txs, prev, msid = append(txs, ledger.Direct(raw)), next, msid+1
 	}
 	out := w.ledger.Apply(w.ledger.Height()+1, w.ledger.Time()+1, txs)
 	w.events = out.Events

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/eschaton-network/chand/types"
 )
@@ -37,11 +38,36 @@ type BlockEvents struct {
 // Event is one of the event types below.
 type Event interface{ isEvent() }
 
+// Place is where a transaction stands: the Position (from 1) in message Msid of a node. A direct transaction has Node 0, its block's
+// height as Msid, and its position among that block's transactions.
+type Place struct {
+	Node     uint16
+	Msid     uint32
+	Position uint32
+}
+
+// String is the original's form of a transaction's id (A19): NNNN:MMMMMMMM:PPPP in hex.
+func (p Place) String() string { return fmt.Sprintf("%04X:%08X:%04X", p.Node, p.Msid, p.Position) }
+
+// MessageDone says that a node's message was taken (Code 0; its transactions' events follow) or skipped whole.
+type MessageDone struct {
+	Node uint16
+	Msid uint32
+	Time types.Time
+	// Root is the message's root hash; zero when it could not be read.
+	Root types.Hash
+	// Txs is the number of its transactions.
+	Txs  uint32
+	Code uint32
+	Text string
+}
+
 // TxDone says that a user transaction was executed (Code 0) or refused (Code and Text say why). Refused ones changed
 // nothing but may have been charged.
 type TxDone struct {
 	// ID is SHA-256 of the transaction's bytes.
 	ID     types.Hash
+	Place  Place
 	Sender types.AccountID
 	Msid   uint32
 	Code   uint32
@@ -103,6 +129,7 @@ type Anchored struct {
 }
 
 func (TxDone) isEvent()          {}
+func (MessageDone) isEvent()     {}
 func (Deposited) isEvent()       {}
 func (AccountCreated) isEvent()  {}
 func (ContractOpened) isEvent()  {}

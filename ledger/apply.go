@@ -12,9 +12,13 @@ const MaxTimeAhead types.Time = 60
 
 // Outcome is what one block did.
 type Outcome struct {
-	// Results has one entry for each transaction, in order.
+	// Block has one entry for each transaction of the block, in order: code and sentence of a message or evidence as a whole, or
+	// of a direct transaction.
+	Block []Refusal
+	// Results has one entry for each user transaction, in the order of execution, with its place.
 	Results []TxDone
-	// Events is everything that happened, in order: each transaction's effects, then its TxDone; then what was due.
+	// Events is everything that happened, in order: each transaction's effects, then its TxDone, each message's MessageDone after
+	// its transactions; then what was due.
 	Events []Event
 }
 
@@ -29,45 +33,34 @@ type exec struct {
 	log    *eventLog
 	from   types.AccountID
 	txID   types.Hash
+	place  Place
 	height types.Height // of the block that it is in, or would be in
 	time   types.Time
 }
 
 func (x *exec) emit(e Event) { x.log.emit(e) }
 
-// Apply executes block number height, which must be Height()+1. A transaction that can't be executed is skipped with
-// its code and sentence; the block always succeeds. A transaction that is in its turn and well signed takes its number
-// and pays its fee even when it is refused for another reason, so that those signed after it stay valid; when the account
-// can't pay the fee, nothing changes.
+// Apply executes block number height, which must be Height()+1. What can't be executed is skipped with its code and sentence; the
+// block always succeeds. A user transaction that is in its turn and well signed takes its number and pays its fee
+// even when it is refused for another reason, so that those signed after it stay valid; when the account can't pay the
+// fee, nothing changes. Messages go first, then the direct transactions whose delay is over.
 func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcome {
 	if height != s.height+1 {
 		panic(fmt.Sprintf("ledger: block %d applied after block %d", height, s.height))
 	}
 	s.height, s.time = height, max(s.time, min(time, maxTime))
 	s.waiting.reset()
-	decoded := make([]*Tx, len(txs))
-	out := Outcome{Results: make([]TxDone, len(txs))}
+	b := &block{s: s, out: Outcome{Block: make([]Refusal, len(txs))}}
 	for i, raw := range txs {
-		tx, r := decodeTx(raw)
-		if r != nil {
-			out.Results[i] = TxDone{ID: types.SHA256(raw), Code: r.Code, Text: r.Text}
+		if r := b.include(raw); r != nil {
+			b.out.Block[i] = *r
 		}
-		decoded[i] = tx
 	}
-	s.verifyAhead(decoded)
-	var log eventLog
-	for i, tx := range decoded {
-		if tx != nil {
-			out.Results[i] = TxDone{ID: tx.ID, Sender: tx.From, Msid: tx.Msid}
-			if r := s.execute(&log, tx); r != nil {
-				out.Results[i].Code, out.Results[i].Text = r.Code, r.Text
-			}
-		}
-		log.emit(out.Results[i])
-	}
-	s.settleDue(&log)
-	out.Events = log.events
-	return out
+	b.direct()
+	s.blockTxs = b.roots.Root()
+	s.settleDue(&b.log)
+	b.out.Events = b.log.events
+	return b.out
 }
 
 // verifyAhead verifies a block's signatures in one batch, each against the key and hash that its sender will have when its
@@ -112,7 +105,10 @@ func (tx *Tx) check(key [32]byte, prev types.Hash) sigCheck {
 	return sigCheck{key: key, msg: append(append(msg, prev[:]...), tx.signedBytes...), sig: tx.Signature}
 }
 
-func (s *State) execute(log *eventLog, tx *Tx) *Refusal {
+func (s *State) execute(log *eventLog, tx *Tx, place Place) *Refusal {
+	if tx.malformed != nil {
+		return tx.malformed
+	}
 	rec := s.record(tx.From)
 	if rec == nil {
 		return refuse(CodeBadUser, "account %s does not exist", tx.From)
@@ -135,7 +131,7 @@ func (s *State) execute(log *eventLog, tx *Tx) *Refusal {
 	if have-fee < cost {
 		return refuse(CodeBalance, "account %s can spend %s coins, wanted are %s and a fee of %s; only the fee was charged", tx.From, have, cost, fee)
 	}
-	x := &exec{s: s, log: log, from: tx.From, txID: tx.ID, height: s.height, time: s.time}
+	x := &exec{s: s, log: log, from: tx.From, txID: tx.ID, place: place, height: s.height, time: s.time}
 	if r := tx.Body.verify(x); r != nil {
 		return r
 	}
@@ -146,7 +142,7 @@ func (s *State) execute(log *eventLog, tx *Tx) *Refusal {
 
 // take charges the fee and moves the account's chain on.
 func (s *State) take(rec *Record, tx *Tx, fee types.Amount) {
-	rec.Balance -= fee
+	s.addBalance(tx.From, -fee)
 	s.pool += fee
 	rec.Msid++
 	rec.Time = uint32(tx.Time)
@@ -155,7 +151,6 @@ func (s *State) take(rec *Record, tx *Tx, fee types.Amount) {
 	if tx.Body.kind() != TypeCreateAccount { // E17: every other own transaction ends a pairing
 		rec.PairedNode, rec.PairedID = 0, 0
 	}
-	s.touch(tx.From)
 }
 
 func refuseFuture(tx, block types.Time) *Refusal {

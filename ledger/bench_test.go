@@ -41,7 +41,7 @@ func BenchmarkBlock(b *testing.B) {
 					}
 				}
 				b.StartTimer()
-				out := w.s.Apply(w.s.Height()+1, w.s.Time()+1, block)
+				out := w.s.Apply(w.s.Height()+1, w.s.Time()+1, direct(block))
 				w.s.Root()
 				b.StopTimer()
 				clear(w.ahead)

@@ -35,7 +35,7 @@ func FuzzDecodeTx(f *testing.F) {
 			t.Fatal(err)
 		}
 		checked := s.Check(raw) == nil
-		done := s.Apply(s.Height()+1, s.Time(), [][]byte{raw}).Results[0]
+		done := s.Apply(s.Height()+1, s.Time(), [][]byte{Direct(raw)}).Results[0]
 		if checked != (done.Code == CodeOK) {
 			t.Fatalf("Check says %v, Apply %d %s", checked, done.Code, done.Text)
 		}

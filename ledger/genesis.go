@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/eschaton-network/chand/types"
 )
@@ -43,6 +44,74 @@ type Genesis struct {
 	BlockMillis uint32 `json:"block_millis"`
 	// Nodes are numbered from 1 in this order.
 	Nodes []GenesisNode `json:"nodes"`
+	// DividendBlocks is the length of a dividend period in blocks; 0 means as many as fill 2^20 seconds (12.1 days, A19).
+	DividendBlocks uint32 `json:"dividend_blocks"`
+	// VIPMax bounds the validators: the nodes with the most stake; 0 means 31 (A19).
+	VIPMax uint16 `json:"vip_max"`
+	// Authorities fixes the validators to these node numbers, whatever their stake; empty: by stake.
+	Authorities []uint16 `json:"authorities,omitempty"`
+	// Admission is "open" (also when empty) or "enrolled": nodes and accounts need an enrolment by one of Admins.
+	Admission string `json:"admission,omitempty"`
+	// Admins are the accounts that may enrol others and set policies.
+	Admins []types.AccountID `json:"admins,omitempty"`
+	// UnbondingBlocks is how long a cancelled lease still counts as bond; 0 means a dividend period.
+	UnbondingBlocks uint32 `json:"unbonding_blocks"`
+	// DirectDelay is by how many blocks a direct transaction waits, so that what a node has promised goes first.
+	DirectDelay uint32 `json:"direct_delay"`
+}
+
+const (
+	// dividendSeconds is the original's production period (A19: 2048 blocks of 512 s).
+	dividendSeconds = 1 << 20
+	// minDividendBlocks lets the second half of a period hold the sweep.
+	minDividendBlocks = 4
+	// defaultVIPMax is A19's.
+	defaultVIPMax = 31
+	// maxVIPMax bounds commits: one signature of some 100 bytes each.
+	maxVIPMax = 127
+	// maxDirectDelay is a day of blocks of a second.
+	maxDirectDelay = 86_400
+
+	AdmissionOpen     = "open"
+	AdmissionEnrolled = "enrolled"
+)
+
+func (g *Genesis) periods() error {
+	if g.DividendBlocks == 0 {
+		g.DividendBlocks = uint32(max(dividendSeconds*1000/uint64(g.BlockMillis)&^1, minDividendBlocks))
+	}
+	if g.VIPMax == 0 {
+		g.VIPMax = defaultVIPMax
+	}
+	if g.UnbondingBlocks == 0 {
+		g.UnbondingBlocks = g.DividendBlocks
+	}
+	if g.Admission == "" {
+		g.Admission = AdmissionOpen
+	}
+	switch {
+	case g.DividendBlocks < minDividendBlocks || g.DividendBlocks%2 != 0:
+		return fmt.Errorf("genesis: dividend period of %d blocks: want an even number from %d on", g.DividendBlocks, minDividendBlocks)
+	case g.VIPMax > maxVIPMax:
+		return fmt.Errorf("genesis: %d validators: at most %d", g.VIPMax, maxVIPMax)
+	case g.DirectDelay > maxDirectDelay:
+		return fmt.Errorf("genesis: direct transactions delayed by %d blocks: at most %d", g.DirectDelay, maxDirectDelay)
+	case g.Admission != AdmissionOpen && g.Admission != AdmissionEnrolled:
+		return fmt.Errorf("genesis: admission %.20q: want %q or %q", g.Admission, AdmissionOpen, AdmissionEnrolled)
+	case g.Admission == AdmissionEnrolled && len(g.Admins) == 0:
+		return fmt.Errorf("genesis: admission is %q, but there are no admins who could enrol anybody", g.Admission)
+	}
+	for i, n := range g.Authorities {
+		if n == 0 || int(n) > len(g.Nodes) || slices.Contains(g.Authorities[:i], n) {
+			return fmt.Errorf("genesis: authority %d: want each once, of the nodes 1..%d", n, len(g.Nodes))
+		}
+	}
+	for i, a := range g.Admins {
+		if a.User != 0 || a.Node == 0 || int(a.Node) > len(g.Nodes) || slices.Contains(g.Admins[:i], a) {
+			return fmt.Errorf("genesis: admin %s: want each once, account 0 of one of the nodes", a)
+		}
+	}
+	return nil
 }
 
 // ParseGenesis reads a genesis document strictly: unknown fields and trailing bytes are refused.
@@ -82,7 +151,7 @@ func (g Genesis) normal() (Genesis, error) {
 			return g, fmt.Errorf("genesis: node %d: a key is not an ed25519 public key", i+1)
 		}
 	}
-	return g, nil
+	return g, g.periods()
 }
 
 // Bytes is the canonical form: JSON with the fields in the order of the type, defaults filled in.

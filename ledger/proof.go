@@ -9,20 +9,41 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
-// Root is the state root (AppHash): a tagged hash of the genesis and the roots of three trees: nodes (each with the tree
-// of its accounts), contracts, script outputs. Leaves changed since the last call are rehashed.
+// The parts of the state root, in the order in which they are hashed.
+const (
+	partGenesis      = iota // hash of the genesis document
+	partHead                // height, time, pool
+	partNodes               // tree of nodes, each with the tree of its accounts
+	partContracts           // map of contracts
+	partOutputs             // map of script outputs
+	partTransactions        // tree over this block's messages and direct transactions
+	partPending             // what waits for a later block
+	partLeases              // leases and bonds that are being released
+	partCertificates        // certificates, enrolments and policies
+	partCount
+)
+
+// Parts are the hashes that the state root is made of.
+type Parts [partCount]types.Hash
+
+// Root is the tagged hash chand/state of all parts.
+func (p *Parts) Root() types.Hash {
+	all := make([][]byte, partCount)
+	for i := range p {
+		all[i] = p[i][:]
+	}
+	return types.TaggedHash("chand/state", all...)
+}
+
+// Root is the state root (AppHash): a tagged hash of the parts above. Leaves changed since the last call are rehashed.
 func (s *State) Root() types.Hash {
-	nodes, contracts, outputs := s.roots()
-	return stateRoot(s.params.Genesis, nodes, contracts, outputs)
+	s.rehash()
+	return s.parts.Root()
 }
 
-func stateRoot(genesis, nodes, contracts, outputs types.Hash) types.Hash {
-	return types.TaggedHash("chand/state", genesis[:], nodes[:], contracts[:], outputs[:])
-}
-
-func (s *State) roots() (nodes, contracts, outputs types.Hash) {
+func (s *State) rehash() {
 	for i, n := range s.nodes {
-		if len(n.dirty) == 0 {
+		if !n.changed && len(n.dirty) == 0 {
 			continue
 		}
 		slices.Sort(n.dirty)
@@ -30,14 +51,24 @@ func (s *State) roots() (nodes, contracts, outputs types.Hash) {
 			id := types.AccountID{Node: uint16(i + 1), User: user}
 			n.tree.Set(int(user), accountLeaf(id, &n.accounts[user]))
 		}
-		n.dirty = n.dirty[:0]
-		s.nodeTree.Set(i, nodeLeaf(uint16(i+1), n.key, uint32(len(n.accounts)), n.tree.Root()))
+		n.dirty, n.changed = n.dirty[:0], false
+		n.Accounts = uint32(len(n.accounts))
+		s.nodeTree.Set(i, nodeLeaf(uint16(i+1), &n.Node, n.tree.Root()))
 	}
 	for _, id := range s.dirtyContracts {
 		s.contractTree.Set(id, contractHash(s.contracts[id]))
 	}
 	s.dirtyContracts = s.dirtyContracts[:0]
-	return s.nodeTree.Root(), s.contractTree.Root(), s.outputTree.Root()
+	s.parts = Parts{
+		partGenesis: s.params.Genesis, partHead: s.headHash(), partNodes: s.nodeTree.Root(), partContracts: s.contractTree.Root(),
+		partOutputs: s.outputTree.Root(), partTransactions: s.blockTxs, partPending: s.pendingHash(),
+	}
+}
+
+func (s *State) headHash() types.Hash {
+	b := binary.LittleEndian.AppendUint32(nil, uint32(s.height))
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.time))
+	return types.TaggedHash("chand/head", binary.LittleEndian.AppendUint64(b, uint64(s.pool)))
 }
 
 // accountLeaf hashes what the record's checksum covers, in the domain of leaves.
@@ -46,27 +77,17 @@ func accountLeaf(id types.AccountID, r *Record) types.Hash {
 	return merkle.LeafHash(b[:], n[:])
 }
 
-func nodeLeaf(id uint16, key [32]byte, accounts uint32, root types.Hash) types.Hash {
-	b := binary.LittleEndian.AppendUint16(nil, id)
-	b = append(b, key[:]...)
-	b = binary.LittleEndian.AppendUint32(b, accounts)
-	return merkle.LeafHash(b, root[:])
-}
-
 // AccountProof leads from an account's record to the state root.
 type AccountProof struct {
 	ID types.AccountID `json:"id"`
-	// Path leads from the record to the root of its node's accounts, of which there are Accounts.
-	Path     []types.Hash `json:"path"`
-	Accounts uint32       `json:"accounts"`
-	// NodeKey is the node's public key; NodePath leads from the node to the root of all Nodes.
-	NodeKey  types.Hash   `json:"node_key"`
+	// Path leads from the record to the root of its node's accounts.
+	Path []types.Hash `json:"path"`
+	// Node is the account's node; NodePath leads from it to the root of all Nodes.
+	Node     Node         `json:"node"`
 	NodePath []types.Hash `json:"node_path"`
 	Nodes    uint32       `json:"nodes"`
-	// Genesis, Contracts and Outputs are the other parts of the state root.
-	Genesis   types.Hash `json:"genesis"`
-	Contracts types.Hash `json:"contracts"`
-	Outputs   types.Hash `json:"outputs"`
+	// Parts are those of the state root; that of the nodes is computed.
+	Parts Parts `json:"parts"`
 }
 
 // AccountProof proves an account's record against Root; ErrNotFound when there is none.
@@ -74,12 +95,11 @@ func (s *State) AccountProof(id types.AccountID) (AccountProof, error) {
 	if s.record(id) == nil {
 		return AccountProof{}, ErrNotFound
 	}
-	_, contracts, outputs := s.roots()
+	s.rehash()
 	n := s.node(id.Node)
 	return AccountProof{
-		ID: id, Path: n.tree.Prove(int(id.User)), Accounts: uint32(len(n.accounts)),
-		NodeKey: n.key, NodePath: s.nodeTree.Prove(int(id.Node) - 1), Nodes: uint32(len(s.nodes)),
-		Genesis: s.params.Genesis, Contracts: contracts, Outputs: outputs,
+		ID: id, Path: n.tree.Prove(int(id.User)), Node: n.Node,
+		NodePath: s.nodeTree.Prove(int(id.Node) - 1), Nodes: uint32(len(s.nodes)), Parts: s.parts,
 	}, nil
 }
 
@@ -89,20 +109,22 @@ func VerifyAccountProof(root types.Hash, record Record, p AccountProof) error {
 	if p.ID.Node == 0 {
 		return fmt.Errorf("%w: node 0 has no accounts", merkle.ErrProof)
 	}
-	accounts, err := merkle.RootFromPath(accountLeaf(p.ID, &record), uint64(p.ID.User), uint64(p.Accounts), p.Path)
+	accounts, err := merkle.RootFromPath(accountLeaf(p.ID, &record), uint64(p.ID.User), uint64(p.Node.Accounts), p.Path)
 	if err != nil {
 		return err
 	}
-	leaf := nodeLeaf(p.ID.Node, p.NodeKey, p.Accounts, accounts)
+	leaf := nodeLeaf(p.ID.Node, &p.Node, accounts)
 	nodes, err := merkle.RootFromPath(leaf, uint64(p.ID.Node)-1, uint64(p.Nodes), p.NodePath)
 	if err != nil {
 		return err
 	}
-	return wantRoot(root, stateRoot(p.Genesis, nodes, p.Contracts, p.Outputs))
+	return p.Parts.want(root, partNodes, nodes)
 }
 
-func wantRoot(want, got types.Hash) error {
-	if want != got {
+// want checks that the parts, with this one replaced by what was computed, lead to the root.
+func (p Parts) want(want types.Hash, part int, computed types.Hash) error {
+	p[part] = computed
+	if got := p.Root(); got != want {
 		return fmt.Errorf("%w: leads to state root %s, want %s", merkle.ErrProof, got, want)
 	}
 	return nil
@@ -110,16 +132,15 @@ func wantRoot(want, got types.Hash) error {
 
 // ContractProof leads from a contract, or from its absence, to the state root.
 type ContractProof struct {
-	Map     merkle.MapProof `json:"map"`
-	Genesis types.Hash      `json:"genesis"`
-	Nodes   types.Hash      `json:"nodes"`
-	Outputs types.Hash      `json:"outputs"`
+	Map merkle.MapProof `json:"map"`
+	// Parts are those of the state root; that of the contracts is computed.
+	Parts Parts `json:"parts"`
 }
 
 // ContractProof proves against Root what the ledger holds under a contract's id, or that it never held anything.
 func (s *State) ContractProof(id types.ChannelID) ContractProof {
-	nodes, _, outputs := s.roots()
-	return ContractProof{Map: s.contractTree.Prove(id), Genesis: s.params.Genesis, Nodes: nodes, Outputs: outputs}
+	s.rehash()
+	return ContractProof{Map: s.contractTree.Prove(id), Parts: s.parts}
 }
 
 // VerifyContractProof checks that c is the state of the contract with this id, or, when c is nil, that there never was
@@ -135,7 +156,7 @@ func VerifyContractProof(root types.Hash, id types.ChannelID, c *Contract, p Con
 	case found && (c.ID != id || contractHash(c) != value):
 		return fmt.Errorf("%w: contract %s is in another state", merkle.ErrProof, id)
 	}
-	return wantRoot(root, stateRoot(p.Genesis, p.Nodes, contracts, p.Outputs))
+	return p.Parts.want(root, partContracts, contracts)
 }
 
 func contractHash(c *Contract) types.Hash {

@@ -7,6 +7,7 @@ import "fmt"
 const (
 	CodeOK            uint32 = 0
 	CodeBadUser       uint32 = 2  // the sender's account does not exist
+	CodeBadNode       uint32 = 5  // the transaction or message is not of the node that it must be of
 	CodeBalance       uint32 = 9  // the balance does not cover amount and fee
 	CodeMsid          uint32 = 11 // the number is not the account's next one
 	CodeCreateAccount uint32 = 13 // the account cannot be created

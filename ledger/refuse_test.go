@@ -140,7 +140,7 @@ func TestOutOfTurn(t *testing.T) {
 		"unknown type":  {CodeType, unknown},
 		"huge":          {CodeLength, append(valid, zeros(MaxTx)...)},
 	} {
-		root := w.s.Root()
+		root := contents(w.s)
 		var r *Refusal
 		if err := w.s.Check(c.raw); !errors.As(err, &r) || r.Code != c.code || r.Text == "" {
 			t.Errorf("%s: Check says %v, want %d", name, err, c.code)
@@ -149,7 +149,7 @@ func TestOutOfTurn(t *testing.T) {
 		if d := w.mine()[0]; d.Code != c.code {
 			t.Errorf("%s: Apply says %d %s", name, d.Code, d.Text)
 		}
-		if w.s.Root() != root {
+		if contents(w.s) != root {
 			t.Errorf("%s: the state changed", name)
 		}
 	}
@@ -198,14 +198,14 @@ func TestBatchFindsTheBadOne(t *testing.T) {
 		}
 		var code uint32
 		single.s.height, single.s.time = together.s.height, together.s.time
-		if r := single.s.execute(&eventLog{}, tx); r != nil {
+		if r := single.s.execute(&eventLog{}, tx, Place{}); r != nil {
 			code = r.Code
 		}
 		if code != want {
 			t.Errorf("%d alone: code %d, want %d", i, code, want)
 		}
 	}
-	if single.s.Root() != together.s.Root() {
+	if contents(single.s) != contents(together.s) {
 		t.Error("batch and single verification give different states")
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // snapshotMagic starts a snapshot; its last digit is the version of the format.
-const snapshotMagic = "chand ledger 1\n"
+const snapshotMagic = "chand ledger 2\n"
 
 // maxScript is the longest script of an output: P2WSH and P2TR have 34 bytes.
 const maxScript = 34
@@ -45,9 +45,11 @@ func (s *State) EncodeTo(out io.Writer) error {
 	b = le.AppendUint32(b, uint32(s.height))
 	b = le.AppendUint64(b, uint64(s.time))
 	b = le.AppendUint64(b, uint64(s.pool))
-	w.Write(b) // bufio keeps the first error for Flush
+	w.Write(b)       // bufio keeps the first error for Flush
+	root := s.Root() // brings the nodes' numbers of accounts up to date
+	w.Write(le.AppendUint16(nil, uint16(len(s.nodes))))
 	for _, n := range s.nodes {
-		w.Write(le.AppendUint32(nil, uint32(len(n.accounts))))
+		w.Write(appendNode(nil, &n.Node))
 		for i := range n.accounts {
 			r := n.accounts[i].hashed()
 			w.Write(r[:])
@@ -61,7 +63,8 @@ func (s *State) EncodeTo(out io.Writer) error {
 	for _, p := range slices.SortedFunc(maps.Keys(s.outputs), compareOutPoints) {
 		w.Write(appendOutput(nil, p, s.outputs[p]))
 	}
-	root := s.Root()
+	w.Write(s.blockTxs[:])
+	w.Write(s.appendQueue(nil))
 	w.Write(root[:])
 	return w.Flush()
 }
@@ -134,7 +137,7 @@ func DecodeState(in io.Reader, limits Limits) (*State, error) {
 // decoder reads fields; after the first error it yields zeros.
 type decoder struct {
 	r   *bufio.Reader
-	buf [recordHashed]byte
+	buf [max(recordHashed, nodeFixed)]byte
 	err error
 }
 
@@ -156,6 +159,7 @@ func (d *decoder) take(n int) []byte {
 }
 
 func (d *decoder) u8() byte             { return d.take(1)[0] }
+func (d *decoder) u16() uint16          { return binary.LittleEndian.Uint16(d.take(2)) }
 func (d *decoder) u32() uint32          { return binary.LittleEndian.Uint32(d.take(4)) }
 func (d *decoder) amount() types.Amount { return types.Amount(binary.LittleEndian.Uint64(d.take(8))) }
 func (d *decoder) hash() types.Hash     { return types.Hash(d.take(32)) }
@@ -206,18 +210,24 @@ func (d *decoder) state(limits Limits) (*State, types.Hash, error) {
 	d.nodes(s, limits.Accounts)
 	d.contracts(s, limits.Contracts)
 	d.outputs(s, limits.Outputs)
+	s.blockTxs = d.hash()
+	d.queue(s)
 	return s, d.hash(), d.err
 }
 
 func (d *decoder) nodes(s *State, limit int) {
-	for i := range s.genesis.Nodes {
-		n := &ledgerNode{key: s.genesis.Nodes[i].PublicKey}
+	nodes := int(d.u16())
+	if nodes < len(s.genesis.Nodes) {
+		d.fail("%d nodes, the genesis has %d", nodes, len(s.genesis.Nodes))
+	}
+	for i := 0; i < nodes && d.err == nil; i++ {
+		n := &ledgerNode{Node: parseNode(d.take(nodeFixed)), changed: true}
 		s.nodes = append(s.nodes, n)
-		count := d.count("accounts", min(limit, MaxAccounts))
-		limit -= count
-		if count == 0 {
-			d.fail("node %d has no accounts", i+1)
+		count := int(n.Accounts)
+		if count == 0 || count > min(limit, MaxAccounts) {
+			d.fail("node %d has %d accounts", i+1, count)
 		}
+		limit -= count
 		for j := 0; j < count && d.err == nil; j++ {
 			n.accounts = append(n.accounts, parseHashed((*[recordHashed]byte)(d.take(recordHashed))))
 			n.dirty = append(n.dirty, uint32(j))

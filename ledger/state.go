@@ -56,17 +56,16 @@ type State struct {
 	outputs    map[OutPoint]*Output
 	outputTree merkle.Map
 
+	// parts are the hashes that the state root is made of, as of the last Root.
+	parts Parts
+	// blockTxs is the root over the last block's messages and direct transactions (part "transactions").
+	blockTxs types.Hash
+	// queue holds the direct transactions that wait for their block; queueHash is its part of the state root.
+	queue map[types.Height][]queued
+
 	verifier verifier
 	// waiting is what Check has accepted since the last block.
 	waiting waiting
-}
-
-// ledgerNode is one node's accounts, by number.
-type ledgerNode struct {
-	key      [32]byte
-	accounts []Record
-	tree     merkle.Tree
-	dirty    []uint32 // account numbers changed since the last Root
 }
 
 // NewState is the ledger before its first block.
@@ -80,7 +79,7 @@ func NewState(g Genesis) (*State, error) {
 	for i, n := range s.genesis.Nodes {
 		id := types.AccountID{Node: uint16(i + 1)}
 		balance := share - types.Amount(id.Node)
-		s.nodes = append(s.nodes, &ledgerNode{key: n.PublicKey})
+		s.addNode(n.PublicKey)
 		s.addAccount(id, n.Account0, balance)
 		s.nodes[i].accounts[0].PairedNode = id.Node // E17: the first admin is paired with itself
 		s.pool -= balance
@@ -103,6 +102,8 @@ func emptyState(g Genesis) (*State, error) {
 		contracts: make(map[types.ChannelID]*Contract),
 		due:       make(map[types.Height][]types.ChannelID),
 		outputs:   make(map[OutPoint]*Output),
+		queue:     make(map[types.Height][]queued),
+		blockTxs:  merkle.EmptyRoot,
 	}, nil
 }
 
@@ -191,25 +192,30 @@ func (s *State) addAccount(id types.AccountID, key [32]byte, balance types.Amoun
 	n := s.node(id.Node)
 	n.accounts = append(n.accounts, Record{
 		Msid: 1, Time: uint32(s.time), PublicKey: key, Hash: initialHash(s.params.Genesis, id, key),
-		LocalChange: uint32(s.time), RemoteChange: uint32(s.time), Balance: balance,
+		LocalChange: uint32(s.time), RemoteChange: uint32(s.time),
 	})
+	s.addBalance(id, balance)
+}
+
+// addBalance changes an account's balance, and with it its node's weight. Callers know that neither leaves its bounds.
+func (s *State) addBalance(id types.AccountID, a types.Amount) {
+	n := s.node(id.Node)
+	n.accounts[id.User].Balance += a
+	n.Weight += a
 	s.touch(id)
 }
 
 // credit adds to an existing account. It can't overflow: all money together is the supply.
 func (s *State) credit(id types.AccountID, a types.Amount, remote bool) {
-	r := s.record(id)
-	r.Balance += a
 	if remote {
-		r.RemoteChange = uint32(s.time)
+		s.record(id).RemoteChange = uint32(s.time)
 	}
-	s.touch(id)
+	s.addBalance(id, a)
 }
 
 // debit takes from an account that was checked to have it.
 func (s *State) debit(id types.AccountID, a types.Amount) {
-	s.record(id).Balance -= a
-	s.touch(id)
+	s.addBalance(id, -a)
 }
 
 // spendable is what an account may spend: everything, but an admin must keep AdminMinimum.

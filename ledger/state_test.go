@@ -2,9 +2,11 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -13,6 +15,15 @@ import (
 	"github.com/eschaton-network/chand/merkle"
 	"github.com/eschaton-network/chand/types"
 )
+
+func restore(t tb, raw []byte) *State {
+	t.Helper()
+	s, err := DecodeState(bytes.NewReader(raw), DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 func snapshot(t tb, s *State) []byte {
 	t.Helper()
@@ -333,7 +344,8 @@ func (h *history) mineAll(t *rapid.T) {
 		}
 	}
 	results := h.mine()
-	out := h.twin.Apply(h.s.Height(), h.s.Time(), txs)
+	out := h.twin.Apply(h.s.Height(), h.s.Time(), direct(txs))
+	slices.SortFunc(out.Results, func(a, b TxDone) int { return cmp.Compare(a.Place.Position, b.Place.Position) })
 	if !reflect.DeepEqual(out.Events, h.events) || !reflect.DeepEqual(out.Results, results) {
 		t.Fatalf("two states, one block, different outcome:\n%+v\n%+v", h.events, out.Events)
 	}

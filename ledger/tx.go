@@ -72,8 +72,10 @@ type Tx struct {
 	Signature [64]byte
 	// ID is SHA-256 of the bytes.
 	ID types.Hash
-	// signedBytes are the bytes after the hash chain that the signature covers; shared with what was decoded.
-	signedBytes []byte
+	// raw are the transaction's bytes, signedBytes those that the signature covers after the hash chain; shared with what was decoded.
+	raw, signedBytes []byte
+	// malformed is why a transaction that could be read is refused whatever the state.
+	malformed *Refusal
 }
 
 // Fee is what the sender of such a transaction pays, in units. docs/ledger.md has the table.
@@ -125,14 +127,24 @@ func DecodeTx(raw []byte) (*Tx, error) {
 }
 
 func decodeTx(raw []byte) (*Tx, *Refusal) {
-	if len(raw) < headSize+sigSize || len(raw) > MaxTx {
-		return nil, refuse(CodeLength, "transaction of %d bytes: want %d..%d", len(raw), headSize+sigSize, MaxTx)
+	tx, rest, r := nextTx(raw)
+	if r == nil && len(rest) > 0 {
+		return nil, refuse(CodeLength, "transaction of type %d: %d bytes follow its end", raw[0], len(rest))
+	}
+	return tx, r
+}
+
+// nextTx reads the transaction that raw starts with and returns what follows it. When even the transaction's end can't be told,
+// rest is nil.
+func nextTx(raw []byte) (tx *Tx, rest []byte, _ *Refusal) {
+	if len(raw) < headSize+sigSize {
+		return nil, nil, refuse(CodeLength, "transaction of %d bytes: want at least %d", len(raw), headSize+sigSize)
 	}
 	read, ok := readers[raw[0]]
 	if !ok {
-		return nil, refuse(CodeType, "transaction type %d is not known here", raw[0])
+		return nil, nil, refuse(CodeType, "transaction type %d is not known here", raw[0])
 	}
-	tx := &Tx{ID: types.SHA256(raw), Head: Head{
+	tx = &Tx{Head: Head{
 		From: parseAccount(raw[1:]),
 		Msid: binary.LittleEndian.Uint32(raw[7:]),
 		Time: types.Time(binary.LittleEndian.Uint32(raw[11:])),
@@ -142,13 +154,12 @@ func decodeTx(raw []byte) (*Tx, *Refusal) {
 		tx.signedBytes = raw[:min(r.at, len(raw))]
 		copy(tx.Signature[:], r.take(sigSize))
 	})
-	if r.short || r.at != len(raw) {
-		return nil, refuse(CodeLength, "transaction of type %d: %d bytes do not match its contents", raw[0], len(raw))
+	if r.short || r.at > MaxTx {
+		return nil, nil, refuse(CodeLength, "transaction of type %d: %d bytes do not hold its contents of at most %d", raw[0], len(raw), MaxTx)
 	}
-	if ref := tx.Body.check(); ref != nil {
-		return nil, ref
-	}
-	return tx, nil
+	tx.raw, rest = raw[:r.at], raw[r.at:]
+	tx.ID = types.SHA256(tx.raw)
+	return tx, rest, tx.Body.check()
 }
 
 // readers decode the body of each type; each calls sig where the signature stands.

@@ -31,11 +31,16 @@ func (s *State) Verify() error {
 		return fmt.Errorf("%w: time %d", ErrInvariant, s.time)
 	}
 	for i, n := range s.nodes {
+		var weight types.Amount
 		for user := range n.accounts {
 			id := types.AccountID{Node: uint16(i + 1), User: uint32(user)}
+			weight += n.accounts[user].Balance // below the supply so far, so it can't overflow
 			if err := add("account "+id.String(), n.accounts[user].Balance); err != nil {
 				return err
 			}
+		}
+		if weight != n.Weight {
+			return fmt.Errorf("%w: the accounts of node %d hold %d units, its weight is %d", ErrInvariant, i+1, weight, n.Weight)
 		}
 	}
 	deadlines := make(map[types.ChannelID]types.Height)
@@ -112,6 +117,8 @@ func (s *State) verifyRefund(c *Contract, raw []byte, final bool) error {
 
 // verifyTrees rebuilds every tree and compares.
 func (s *State) verifyTrees() error {
+	s.rehash()
+	fresh := s.parts
 	var nodes merkle.Tree
 	for i, n := range s.nodes {
 		var accounts merkle.Tree
@@ -119,7 +126,7 @@ func (s *State) verifyTrees() error {
 			id := types.AccountID{Node: uint16(i + 1), User: uint32(user)}
 			accounts.Set(user, accountLeaf(id, &n.accounts[user]))
 		}
-		nodes.Set(i, nodeLeaf(uint16(i+1), n.key, uint32(len(n.accounts)), accounts.Root()))
+		nodes.Set(i, nodeLeaf(uint16(i+1), &n.Node, accounts.Root()))
 	}
 	var contracts, outputs merkle.Map
 	for id, c := range s.contracts {
@@ -128,9 +135,9 @@ func (s *State) verifyTrees() error {
 	for p, o := range s.outputs {
 		outputs.Set(outputKey(p), outputHash(o))
 	}
-	fresh := stateRoot(s.params.Genesis, nodes.Root(), contracts.Root(), outputs.Root())
-	if got := s.Root(); got != fresh {
-		return fmt.Errorf("%w: the trees have root %s, the tables %s", ErrInvariant, got, fresh)
+	fresh[partNodes], fresh[partContracts], fresh[partOutputs] = nodes.Root(), contracts.Root(), outputs.Root()
+	if s.parts != fresh {
+		return fmt.Errorf("%w: the trees have root %s, the tables %s", ErrInvariant, s.parts.Root(), fresh.Root())
 	}
 	return nil
 }

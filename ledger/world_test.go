@@ -1,9 +1,11 @@
 package ledger
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcec/v2/ecdsa"
@@ -29,7 +31,7 @@ func testGenesis(nodes int) Genesis {
 	g := Genesis{ChainID: "test", Time: start}
 	for i := range nodes {
 		g.Nodes = append(g.Nodes, GenesisNode{
-			PublicKey: PublicKey(secretOf(fmt.Sprint("node ", i+1))),
+			PublicKey: PublicKey(nodeSecret(uint16(i + 1))),
 			Account0:  PublicKey(secretOf(fmt.Sprint("admin ", i+1))),
 		})
 	}
@@ -49,13 +51,17 @@ type world struct {
 
 func admin(node uint16) types.AccountID { return types.AccountID{Node: node} }
 
-func newWorld(t tb, nodes int) *world {
-	s, err := NewState(testGenesis(nodes))
+func nodeSecret(node uint16) [32]byte { return secretOf(fmt.Sprint("node ", node)) }
+
+func newWorld(t tb, nodes int) *world { return worldOf(t, testGenesis(nodes)) }
+
+func worldOf(t tb, g Genesis) *world {
+	s, err := NewState(g)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{t: t, s: s, secrets: map[types.AccountID][32]byte{}, ahead: map[types.AccountID]Account{}}
-	for i := range nodes {
+	for i := range g.Nodes {
 		w.secrets[admin(uint16(i+1))] = secretOf(fmt.Sprint("admin ", i+1))
 	}
 	return w
@@ -89,10 +95,18 @@ func (w *world) queue(from types.AccountID, b Body) {
 	w.queued = append(w.queued, w.sign(from, b))
 }
 
+func direct(txs [][]byte) (out [][]byte) {
+	for _, tx := range txs {
+		out = append(out, Direct(tx))
+	}
+	return out
+}
+
 // mine applies what is queued as the next block.
 func (w *world) mine() []TxDone {
 	w.t.Helper()
-	out := w.s.Apply(w.s.Height()+1, w.s.Time()+1, w.queued)
+	out := w.s.Apply(w.s.Height()+1, w.s.Time()+1, direct(w.queued))
+	slices.SortFunc(out.Results, func(a, b TxDone) int { return cmp.Compare(a.Place.Position, b.Place.Position) }) // the malformed are refused before the others run
 	w.queued, w.events = nil, out.Events
 	clear(w.ahead)
 	if err := w.s.Verify(); err != nil {
@@ -292,4 +306,12 @@ func find[E Event](events []Event) (found []E) {
 		}
 	}
 	return found
+}
+
+// contents is the state root without what every block changes: its height and what it carried.
+func contents(s *State) types.Hash {
+	s.rehash()
+	p := s.parts
+	p[partHead], p[partTransactions] = types.Hash{}, types.Hash{}
+	return p.Root()
 }

@@ -101,11 +101,13 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	}}
 	done := a.state.Apply(r.Height, r.Time, req.Txs)
 	out := &abci.ResponseFinalizeBlock{TxResults: make([]*abci.ExecTxResult, len(req.Txs))}
-	ids := make([]types.Hash, len(req.Txs))
-	for i, t := range done.Results {
+	for i, t := range done.Block {
 		out.TxResults[i] = &abci.ExecTxResult{Code: t.Code, Log: t.Text} // Log is not part of consensus
-		ids[i] = t.ID
 		r.bytes += uint64(len(req.Txs[i]))
+	}
+	ids := make([]types.Hash, len(done.Results))
+	for _, t := range done.Results {
+		ids[t.Place.Position-1] = t.ID
 		if t.Code == ledger.CodeOK {
 			r.txs++
 		} else {
@@ -165,9 +167,13 @@ func (a *app) save() error {
 func (a *app) CheckTx(_ context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	err := a.state.Check(req.Tx)
+	raw, direct := ledger.ParseDirect(req.Tx)
+	if !direct {
+		return &abci.ResponseCheckTx{Code: ledger.CodeType, Log: "only direct transactions are taken here"}, nil
+	}
+	err := a.state.Check(raw)
 	if err == nil {
-		a.waiting.add(req.Tx)
+		a.waiting.add(raw)
 		return &abci.ResponseCheckTx{Code: ledger.CodeOK}, nil
 	}
 	var refusal *ledger.Refusal

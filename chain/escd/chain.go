@@ -115,7 +115,7 @@ func (n *Node) Submit(ctx context.Context, tx []byte) error {
 		return err
 	}
 	defer done()
-	raw := append([]byte(nil), tx...) // the mempool keeps it
+	raw := ledger.Direct(tx)
 	var res *abci.ResponseCheckTx
 	err = n.comet.Mempool().CheckTx(raw, func(r *abci.ResponseCheckTx) { res = r }, mempool.TxInfo{})
 	switch {

@@ -21,7 +21,7 @@ type blockRecord struct {
 }
 
 // recordVersion is the first byte of every record.
-const recordVersion = 1
+const recordVersion = 2
 
 // Kinds of events on disk. Never renumber.
 const (
@@ -34,6 +34,7 @@ const (
 	kindOutputSpent
 	kindAnchored
 	kindBroadcasted
+	kindMessageDone
 )
 
 var errRecord = errors.New("block events on disk are damaged")
@@ -108,6 +109,11 @@ func (w *writer) account(a types.AccountID) {
 	w.u16(a.Node)
 	w.u32(a.User)
 }
+func (w *writer) place(p ledger.Place) {
+	w.u16(p.Node)
+	w.u32(p.Msid)
+	w.u32(p.Position)
+}
 func (w *writer) bool(v bool) {
 	if v {
 		w.u8(1)
@@ -121,8 +127,18 @@ func (w *writer) event(e ledger.Event) error {
 	case ledger.TxDone:
 		w.u8(kindTxDone)
 		w.raw(e.ID[:])
+		w.place(e.Place)
 		w.account(e.Sender)
 		w.u32(e.Msid)
+		w.u32(e.Code)
+		w.blob([]byte(e.Text))
+	case ledger.MessageDone:
+		w.u8(kindMessageDone)
+		w.u16(e.Node)
+		w.u32(e.Msid)
+		w.u64(uint64(e.Time))
+		w.raw(e.Root[:])
+		w.u32(e.Txs)
 		w.u32(e.Code)
 		w.blob([]byte(e.Text))
 	case ledger.Deposited:
@@ -205,6 +221,10 @@ func (d *reader) account() types.AccountID {
 	return types.AccountID{Node: d.u16(), User: d.u32()}
 }
 
+func (d *reader) place() ledger.Place {
+	return ledger.Place{Node: d.u16(), Msid: d.u32(), Position: d.u32()}
+}
+
 // count reads a number of items of at least size bytes each; more than can follow is damage.
 func (d *reader) count(size int) int {
 	n := int64(d.u32())
@@ -226,7 +246,9 @@ func (d *reader) bool() bool {
 func (d *reader) event() ledger.Event {
 	switch d.u8() {
 	case kindTxDone:
-		return ledger.TxDone{ID: d.hash(), Sender: d.account(), Msid: d.u32(), Code: d.u32(), Text: string(d.blob())}
+		return ledger.TxDone{ID: d.hash(), Place: d.place(), Sender: d.account(), Msid: d.u32(), Code: d.u32(), Text: string(d.blob())}
+	case kindMessageDone:
+		return ledger.MessageDone{Node: d.u16(), Msid: d.u32(), Time: types.Time(d.u64()), Root: d.hash(), Txs: d.u32(), Code: d.u32(), Text: string(d.blob())}
 	case kindDeposited:
 		return ledger.Deposited{From: d.account(), To: d.account(), Amount: types.Amount(d.u64()), Message: d.hash()}
 	case kindAccountCreated:

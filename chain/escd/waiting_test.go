@@ -37,7 +37,11 @@ func TestWaiting(t *testing.T) {
 		return err
 	}
 	block := func(txs ...[]byte) {
-		done := s.Apply(s.Height()+1, 0, txs)
+		var direct [][]byte
+		for _, tx := range txs {
+			direct = append(direct, ledger.Direct(tx))
+		}
+		done := s.Apply(s.Height()+1, 0, direct)
 		var ids []types.Hash
 		for _, r := range done.Results {
 			if r.Code != ledger.CodeOK {

@@ -91,7 +91,11 @@ func (c *Chain) mine() {
 	txs := c.pool[:min(len(c.pool), MaxBlock)]
 	rest := c.pool[len(txs):]
 	before := c.state.Root()
-	out := c.state.Apply(height, types.Time(time.Now().Unix()), txs)
+	direct := make([][]byte, len(txs))
+	for i, tx := range txs {
+		direct[i] = ledger.Direct(tx)
+	}
+	out := c.state.Apply(height, types.Time(time.Now().Unix()), direct)
 	for _, d := range out.Results {
 		c.seen[d.ID] = true
 	}

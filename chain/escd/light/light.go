@@ -30,6 +30,9 @@ type Trust struct {
 	// Genesis is the hash of the genesis document (package ledger).
 	Genesis    types.Hash
 	validators *cmt.ValidatorSet
+	// height is that of the newest header verified; next the hash of the validators that it names for the block after it.
+	height int64
+	next   []byte
 }
 
 // Header is a block header that the pinned validators signed.

@@ -1,0 +1,253 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/eschaton-network/chand/merkle"
+	"github.com/eschaton-network/chand/types"
+)
+
+// The kinds of transactions of a block, by first byte.
+const (
+	// blockMessage is a node's message in the original's bytes.
+	blockMessage = messageType
+	// blockDirect is followed by one user transaction, which no node carries in a message.
+	blockDirect byte = 0xD1
+)
+
+const (
+	// MaxMessage bounds a node's message: block parts and mempools work best with messages of up to a megabyte.
+	MaxMessage = 1 << 20
+	// MaxQueue bounds the direct transactions that are due in one block.
+	MaxQueue = 4096
+)
+
+// Direct wraps a user transaction as a transaction of a block by itself.
+func Direct(raw []byte) []byte { return append([]byte{blockDirect}, raw...) }
+
+// ParseDirect returns the user transaction of a direct transaction, or false for another kind.
+func ParseDirect(blockTx []byte) (raw []byte, ok bool) {
+	if len(blockTx) == 0 || blockTx[0] != blockDirect {
+		return nil, false
+	}
+	return blockTx[1:], true
+}
+
+// queued is a direct transaction that waits for its block.
+type queued struct {
+	raw   []byte
+	place Place
+}
+
+// block is the application of one block.
+type block struct {
+	s   *State
+	log eventLog
+	out Outcome
+	// roots is the tree over messages' roots and direct transactions' ids: part "transactions" of the state root.
+	roots merkle.Tree
+	// directs counts the direct transactions included.
+	directs uint32
+}
+
+// include takes one transaction of the block; the error is that of the whole.
+func (b *block) include(raw []byte) *Refusal {
+	switch {
+	case len(raw) == 0:
+		return refuse(CodeLength, "an empty block transaction")
+	case raw[0] == blockMessage:
+		return b.message(raw)
+	case raw[0] == blockDirect:
+		return b.enqueue(raw[1:])
+	}
+	return refuse(CodeType, "block transactions of kind %d are not known here", raw[0])
+}
+
+// message executes a node's message. Where even the ends of its transactions can't be told, it is skipped whole; its transactions are skipped one by one when they can't be executed.
+func (b *block) message(raw []byte) *Refusal {
+	m, txs, r := decodeMessage(raw)
+	if r == nil {
+		r = b.s.checkMessage(m)
+	}
+	if r != nil {
+		b.log.emit(MessageDone{Node: m.Node, Msid: m.Msid, Time: m.Time, Code: r.Code, Text: r.Text})
+		return r
+	}
+	root := m.Root()
+	n := b.s.touchNode(m.Node)
+	n.MessageHash, n.Msid, n.Mtim, n.Active = root, m.Msid, uint32(m.Time), b.s.height
+	b.roots.Set(b.roots.Len(), root)
+	b.s.verifyAhead(txs)
+	for i, tx := range txs {
+		place := Place{Node: m.Node, Msid: m.Msid, Position: uint32(i + 1)}
+		if tx.From.Node != m.Node {
+			b.done(tx, place, refuse(CodeBadNode, "account %s is not of node %d, which carries the transaction", tx.From, m.Node))
+			continue
+		}
+		b.done(tx, place, b.s.execute(&b.log, tx, place))
+	}
+	b.log.emit(MessageDone{Node: m.Node, Msid: m.Msid, Time: m.Time, Root: root, Txs: uint32(len(m.Txs))})
+	return nil
+}
+
+func (b *block) done(tx *Tx, place Place, r *Refusal) {
+	d := TxDone{ID: tx.ID, Place: place, Sender: tx.From, Msid: tx.Msid}
+	if r != nil {
+		d.Code, d.Text = r.Code, r.Text
+	}
+	b.out.Results = append(b.out.Results, d)
+	b.log.emit(d)
+}
+
+// checkMessage tells whether a message is the next one of its node and signed by it.
+func (s *State) checkMessage(m *NodeMessage) *Refusal {
+	n := s.node(m.Node)
+	switch {
+	case n == nil:
+		return refuse(CodeBadNode, "message %d of node %d, which does not exist", m.Msid, m.Node)
+	case n.Status&NodeDoubleSpend != 0:
+		return refuse(CodeBadNode, "node %d is closed, its messages are ignored", m.Node)
+	case m.Msid != n.Msid+1:
+		return refuse(CodeMsid, "node %d is at message %d, this has number %d", m.Node, n.Msid, m.Msid)
+	case m.Time > s.time+MaxTimeAhead:
+		return refuseFuture(m.Time, s.time)
+	case !m.Verify(n.PublicKey, n.MessageHash):
+		return refuse(CodeSignature, "message %d is not signed by node %d as the one after its last", m.Msid, m.Node)
+	}
+	return nil
+}
+
+// decodeMessage reads a message and its transactions strictly; m has the head even when there is a refusal.
+func decodeMessage(raw []byte) (m *NodeMessage, txs []*Tx, _ *Refusal) {
+	m = &NodeMessage{}
+	if len(raw) < messageHead || len(raw) > MaxMessage || raw[0] != messageType {
+		return m, nil, refuse(CodeLength, "node message of %d bytes: want %d..%d", len(raw), messageHead, MaxMessage)
+	}
+	if n := int(raw[1]) | int(raw[2])<<8 | int(raw[3])<<16; n != len(raw) {
+		return m, nil, refuse(CodeLength, "node message of %d bytes says that it has %d", len(raw), n)
+	}
+	copy(m.Signature[:], raw[4:])
+	m.Node, m.Msid = binary.LittleEndian.Uint16(raw[68:]), binary.LittleEndian.Uint32(raw[70:])
+	m.Time = types.Time(binary.LittleEndian.Uint32(raw[74:]))
+	for rest := raw[messageHead:]; len(rest) > 0; {
+		tx, next, r := nextTx(rest)
+		if tx == nil || len(txs) == MaxMessageTxs {
+			return m, nil, refuse(CodeLength, "transaction %d of message %d of node %d can't be read: %v", len(txs)+1, m.Msid, m.Node, r)
+		}
+		tx.malformed = r
+		m.Txs, txs = append(m.Txs, tx.raw), append(txs, tx)
+		rest = next
+	}
+	return m, txs, nil
+}
+
+// enqueue takes a direct transaction into the queue of the block in which it is due.
+func (b *block) enqueue(raw []byte) *Refusal {
+	b.directs++
+	place := Place{Msid: uint32(b.s.height), Position: b.directs}
+	due := b.s.height + types.Height(b.s.genesis.DirectDelay)
+	tx, r := decodeTx(raw)
+	if r == nil && len(b.s.queue[due]) >= MaxQueue {
+		r = refuse(CodeBusy, "%d direct transactions are due in block %d already", MaxQueue, due)
+	}
+	if r == nil && b.s.genesis.DirectDelay > 0 {
+		r = b.s.mayQueue(tx)
+	}
+	if r != nil {
+		d := TxDone{ID: types.SHA256(raw), Place: place, Code: r.Code, Text: r.Text}
+		if tx != nil {
+			d.Sender, d.Msid = tx.From, tx.Msid
+		}
+		b.out.Results = append(b.out.Results, d)
+		b.log.emit(d)
+		return r
+	}
+	b.roots.Set(b.roots.Len(), tx.ID)
+	b.s.queue[due] = append(b.s.queue[due], queued{raw: slices.Clone(raw), place: place})
+	return nil
+}
+
+// mayQueue keeps what can't be executed anyway out of the queue: it costs its sender nothing.
+func (s *State) mayQueue(tx *Tx) *Refusal {
+	rec := s.record(tx.From)
+	switch {
+	case rec == nil:
+		return refuse(CodeBadUser, "account %s does not exist", tx.From)
+	case tx.Msid != rec.Msid:
+		return refuse(CodeMsid, "account %s is at number %d, the transaction has %d", tx.From, rec.Msid, tx.Msid)
+	case !s.verifier.verify(tx.check(rec.PublicKey, rec.Hash)):
+		return refuse(CodeSignature, "the signature does not fit account %s at number %d", tx.From, tx.Msid)
+	case spendable(tx.From, rec.Balance) < tx.Body.fee(tx.From):
+		return refuse(CodeBalance, "account %s can't pay the fee", tx.From)
+	}
+	return nil
+}
+
+// direct executes the direct transactions that are due.
+func (b *block) direct() {
+	due := b.s.queue[b.s.height]
+	delete(b.s.queue, b.s.height)
+	txs := make([]*Tx, len(due))
+	for i, q := range due {
+		tx, r := decodeTx(q.raw)
+		if r != nil { // it was decoded when it was queued
+			panic(r)
+		}
+		txs[i] = tx
+	}
+	b.s.verifyAhead(txs)
+	for i, tx := range txs {
+		b.done(tx, due[i].place, b.s.execute(&b.log, tx, due[i].place))
+	}
+}
+
+// pendingHash is the part "pending" of the state root.
+func (s *State) pendingHash() types.Hash {
+	return types.TaggedHash("chand/pending", s.appendQueue(nil))
+}
+
+// appendQueue writes the queue as it is hashed and stored in snapshots.
+func (s *State) appendQueue(b []byte) []byte {
+	le := binary.LittleEndian
+	b = le.AppendUint32(b, uint32(len(s.queue)))
+	for _, h := range slices.Sorted(maps.Keys(s.queue)) {
+		b = le.AppendUint32(b, uint32(h))
+		b = le.AppendUint32(b, uint32(len(s.queue[h])))
+		for _, q := range s.queue[h] {
+			b = le.AppendUint32(b, q.place.Msid)
+			b = le.AppendUint32(b, q.place.Position)
+			b = le.AppendUint32(b, uint32(len(q.raw)))
+			b = append(b, q.raw...)
+		}
+	}
+	return b
+}
+
+// queue reads what appendQueue wrote.
+func (d *decoder) queue(s *State) {
+	last := s.height
+	for range d.count("blocks with direct transactions", maxDirectDelay) {
+		h := types.Height(d.u32())
+		if h <= last || h > s.height+types.Height(s.genesis.DirectDelay) {
+			d.fail("direct transactions due in block %d after block %d", h, last)
+		}
+		last = h
+		n := d.count("direct transactions", MaxQueue)
+		if n == 0 {
+			d.fail("no direct transactions due in block %d", h)
+		}
+		for i := 0; i < n && d.err == nil; i++ {
+			q := queued{place: Place{Msid: d.u32(), Position: d.u32()}, raw: d.bytes("a direct transaction", MaxTx)}
+			if _, r := decodeTx(q.raw); d.err == nil && r != nil {
+				d.err = fmt.Errorf("direct transaction due in block %d: %w", h, r)
+			}
+			s.queue[h] = append(s.queue[h], q)
+		}
+		if d.err != nil {
+			return
+		}
+	}
+}
