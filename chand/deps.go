@@ -55,7 +55,8 @@ type Proofs interface {
 type Transport interface {
 	// Self is this daemon's node id.
 	Self() types.NodeID
-	// Connect dials a peer; addr is a multiaddr with the peer's id, or empty to use addresses known already.
+	// Connect dials a peer; addr is a multiaddr with the peer's id, or empty to use addresses known already. When it
+	// returns nil, OnUp has returned: who connects can use the link at once.
 	Connect(ctx context.Context, peer types.NodeID, addr string) error
 	// Send queues a frame on the link to peer. It fails at once when there is no link, or when the peer has been too
 	// slow to take what is queued (the link is then dropped). A nil error says nothing about delivery.

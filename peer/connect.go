@@ -47,8 +47,8 @@ func named(m multiaddr.Multiaddr) bool {
 	return false
 }
 
-// Connect makes a link to a peer, or waits for the one in the making; nil means that it is up. addr is a multiaddr, with
-// or without the peer's id, or empty to use what is known. It must not be called from a link handler.
+// Connect makes a link to a peer, or waits for the one in the making; nil means that it is up and OnUp has returned. addr
+// is a multiaddr, with or without the peer's id, or empty to use what is known. It must not be called from a link handler.
 func (n *Node) Connect(ctx context.Context, id types.NodeID, addr string) error {
 	if id == n.self {
 		return fmt.Errorf("%w: %s is this node itself", ErrAddress, id)

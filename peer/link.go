@@ -31,7 +31,7 @@ type link struct {
 	peer   types.NodeID
 	stream network.Stream
 	prev   *link         // the link that this one replaced; its OnDown comes before our OnUp
-	up     chan struct{} // closed when Send begins to work, just before OnUp
+	up     chan struct{} // closed when OnUp has returned, or when the link ended before it was called
 	done   chan struct{} // closed when all is over and OnDown has returned
 	ended  chan struct{} // closed when err is set
 	wake   chan struct{} // holds one token when pending may have grown
@@ -100,14 +100,16 @@ func (l *link) run(h types.LinkHandler) {
 	l.live = l.err == nil
 	live := l.live
 	l.mu.Unlock()
-	close(l.up)
-	if live {
+	if !live {
+		close(l.up)
+	} else {
 		n := l.node
 		n.log.Debug("link up", "peer", l.peer, "addr", l.stream.Conn().RemoteMultiaddr(), "inbound", l.inbound())
 		helpers.Go(l.write)
 		if h.OnUp != nil {
 			h.OnUp(l.peer)
 		}
+		close(l.up)
 		l.end(l.read(h.OnFrame))
 		n.log.Debug("link down", "peer", l.peer, "reason", l.reason())
 		if h.OnDown != nil {

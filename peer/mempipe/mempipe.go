@@ -155,7 +155,7 @@ type end struct {
 	live    bool
 	wake    chan struct{} // one token when the queue has grown
 	ended   chan struct{} // closed with over
-	up      chan struct{} // closed when live was decided
+	up      chan struct{} // closed when OnUp has returned, or when the link ended before it was called
 	done    chan struct{} // closed after OnDown
 }
 
@@ -191,7 +191,8 @@ func (n *Node) Handle(h types.LinkHandler) {
 	n.handler, n.handled = h, true
 }
 
-// Connect makes a link or waits for the one in the making. It must not be called from a link handler.
+// Connect makes a link or waits for the one in the making; nil means that it is up and OnUp has returned. It must not be
+// called from a link handler.
 func (n *Node) Connect(ctx context.Context, id types.NodeID, _ string) error {
 	for {
 		n.net.mu.Lock()
@@ -274,11 +275,13 @@ func (e *end) run() {
 	e.live = !e.over
 	live, h := e.live, e.node.handler
 	mu.Unlock()
-	close(e.up)
-	if live {
+	if !live {
+		close(e.up)
+	} else {
 		if h.OnUp != nil {
 			h.OnUp(e.peer)
 		}
+		close(e.up)
 		for {
 			frame, ok := e.next()
 			if !ok {

@@ -4,6 +4,7 @@ package peertest
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -43,6 +44,7 @@ func Run(t *testing.T, wrap func(*testing.T, func(*testing.T)), fleet func(*test
 		{"sizes", testSizes},
 		{"no link", testNoLink},
 		{"connect twice", testConnectTwice},
+		{"connect waits for the handler", testConnectWaits},
 		{"drop and connect again", testDrop},
 		{"drop from the handler", testDropInHandler},
 		{"both connect at once", testSimultaneous},
@@ -239,6 +241,36 @@ func testConnectTwice(t *testing.T, f Fleet) {
 		t.Fatal(err)
 	}
 	a.want("frame", b) // and nothing went down or up before it
+}
+
+// testConnectWaits: what the handler knows of a peer is known to whoever called Connect.
+func testConnectWaits(t *testing.T, f Fleet) {
+	a, b := f(), start(t, f, nil)
+	entered, gate := make(chan struct{}), make(chan struct{})
+	a.Handle(types.LinkHandler{OnUp: func(types.NodeID) { close(entered); <-gate }})
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	release := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(release) // before Close, which waits for the handler
+	result := make(chan error, 1)
+	go func() { result <- a.Connect(context.Background(), b.Self(), b.Addrs()[0]) }()
+	select {
+	case <-entered:
+	case err := <-result:
+		t.Fatalf("connect ended before the handler was called: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond) // one that does not wait needs less
+	defer cancel()
+	if err := a.Connect(ctx, b.Self(), b.Addrs()[0]); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("connected while the handler did not know yet: %v", err)
+	}
+	release()
+	if err := <-result; err != nil {
+		t.Errorf("connect: %v", err)
+	}
 }
 
 func testDrop(t *testing.T, f Fleet) {
