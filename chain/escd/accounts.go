@@ -42,7 +42,7 @@ func (n *Node) OwnAccount() types.AccountID {
 	}
 }
 
-// WaitOwnAccount waits until the daemon has an account. A joined node asks the office of the daemon that it joined for one.
+// WaitOwnAccount waits until the daemon has an account. A node without one in the genesis asks its peers' offices.
 func (n *Node) WaitOwnAccount(ctx context.Context) (types.AccountID, error) {
 	select {
 	case <-n.ownReady:
@@ -55,9 +55,9 @@ func (n *Node) WaitOwnAccount(ctx context.Context) (types.AccountID, error) {
 // askAgain is the pause before an office that failed is asked again for an account.
 const askAgain = time.Second
 
-// findOwnAccount looks for the account in the verified state, at each block; a joined node asks for one in the meantime.
+// findOwnAccount looks for the account in the verified state, at each block; the peers' offices are asked for one in the meantime.
 func (n *Node) findOwnAccount(ctx context.Context, key [32]byte) {
-	if n.join != nil {
+	if len(n.peers.offices()) > 0 {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		n.work.Go(func() { n.requestAccount(ctx, key) })
@@ -85,17 +85,19 @@ func (n *Node) lookupOwn(key [32]byte) bool {
 	return true
 }
 
-// requestAccount asks until it gets an answer. The answer is not used: the account counts when it is in the state here.
+// requestAccount asks one office after the other until it gets an answer. The answer is not used: the account counts when it is in the state here.
 func (n *Node) requestAccount(ctx context.Context, key [32]byte) {
-	told := false
-	for {
-		_, err := n.join.client.CreateAccount(ctx, key, ledger.KeyProof(n.cfg.AccountSecret))
-		if err == nil || ctx.Err() != nil {
-			return
+	for told := false; ; told = true {
+		var errs []error
+		for _, p := range n.peers.offices() {
+			_, err := p.office.CreateAccount(ctx, key, ledger.KeyProof(n.cfg.AccountSecret))
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			errs = append(errs, err)
 		}
 		if !told {
-			n.cfg.Logger.Warn("no account from the joined daemon yet; asking on", "err", err)
-			told = true
+			n.cfg.Logger.Warn("no account from another daemon's office yet; asking on", "err", errors.Join(errs...))
 		}
 		select {
 		case <-ctx.Done():

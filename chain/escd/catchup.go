@@ -2,12 +2,14 @@ package escd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cometbft/cometbft/blocksync"
 	"github.com/cometbft/cometbft/config"
 	"github.com/cometbft/cometbft/consensus"
+	"github.com/cometbft/cometbft/crypto"
 	"github.com/cometbft/cometbft/evidence"
 	"github.com/cometbft/cometbft/mempool"
 	cmtnode "github.com/cometbft/cometbft/node"
@@ -20,7 +22,7 @@ import (
 // catchUpBudget bounds how long Start waits for the newest block; what is left is caught up on in the background.
 const catchUpBudget = 1500 * time.Millisecond
 
-// syncer applies blocks from the joined daemon's office the way CometBFT's block sync does: each must carry the commit of
+// syncer applies blocks from other nodes' offices the way CometBFT's block sync does: each must carry the commit of
 // more than two thirds of the validators that our own state names for its height, and fit our own state root. It runs before
 // CometBFT, which then starts at the newest block: CometBFT's own block sync waits three seconds for peers before it asks
 // for a block and another before it follows. It belongs to one goroutine at a time.
@@ -30,6 +32,13 @@ type syncer struct {
 	blocks *store.BlockStore
 	exec   *sm.BlockExecutor
 	conns  proxy.AppConns
+	synced bool // at least one block was applied
+}
+
+// has tells whether the key is a validator's of the next block, and whether it is the only one.
+func (s *syncer) has(key crypto.PubKey) (validates, alone bool) {
+	validates = s.state.Validators.HasAddress(key.Address())
+	return validates, validates && s.state.Validators.Size() == 1
 }
 
 // run applies blocks until there are no more.
@@ -53,38 +62,55 @@ func (s *syncer) run(ctx context.Context, c *Client) error {
 	}
 }
 
-// catchUp runs the syncer for a moment. When that is not enough, or the joined daemon is not there, it goes on in the background.
-func (n *Node) catchUp(ctx context.Context) error {
-	s, err := n.newSyncer(ctx)
-	if err != nil {
-		return err
+// runAny fetches from each office until it has no more. ok tells whether one of them could be followed to its end, so that
+// this node is where they are.
+func (s *syncer) runAny(ctx context.Context, from []*peer) (ok bool, err error) {
+	var errs []error
+	for _, p := range from {
+		err := s.run(ctx, p.office)
+		ok = ok || err == nil
+		errs = append(errs, err)
 	}
+	return ok, errors.Join(errs...)
+}
+
+// catchUp runs the syncer for a moment, and launches CometBFT when this node is where the others are. When the moment is not
+// enough it goes on in the background, and so does a follower that finds nobody. A validator that finds nobody is
+// launched: the others may be waiting for its votes. Should they be ahead all the same, consensus brings it up to them,
+// block by block.
+func (n *Node) catchUp(ctx context.Context, s *syncer, reached []*peer) error {
 	quick, cancel := context.WithTimeout(ctx, catchUpBudget)
 	defer cancel()
-	if n.join.reached && s.run(quick, n.join.client) == nil {
+	ok, _ := s.runAny(quick, reached)
+	if n.mayLaunch(s, ok) && quick.Err() == nil {
 		return n.launch(ctx, s)
 	}
 	n.work.Go(func() { n.catchUpLater(s) })
 	return nil
 }
 
+// mayLaunch says whether there is a reason to wait for an office that answers.
+func (n *Node) mayLaunch(s *syncer, caughtUp bool) bool {
+	validates, _ := s.has(n.key())
+	return caughtUp || validates || len(n.peers.offices()) == 0
+}
+
 func (n *Node) catchUpLater(s *syncer) {
 	defer n.dontPanic("catching up")
 	for told := false; ; told = true {
-		ask, cancel := context.WithTimeout(n.live, askTimeout)
-		err := n.join.refresh(ask)
-		cancel()
+		reached, err := n.peers.ask(n.live)
+		ok := false
 		if err == nil {
-			err = s.run(n.live, n.join.client)
+			ok, err = s.runAny(n.live, reached)
 		}
-		if err == nil {
+		if n.live.Err() == nil && n.mayLaunch(s, ok) {
 			if err := n.launch(n.live, s); err != nil {
 				n.cfg.Logger.Error("the ledger node cannot start", "err", err)
 			}
 			return
 		}
 		if !told {
-			n.cfg.Logger.Warn("cannot catch up with the ledger; trying on", "office", n.join.client.addr, "block", s.state.LastBlockHeight, "err", err)
+			n.cfg.Logger.Warn("cannot catch up with the ledger; trying on", "block", s.state.LastBlockHeight, "err", err)
 		}
 		select {
 		case <-n.live.Done():
@@ -182,5 +208,6 @@ func (s *syncer) apply(b signedBlock) error {
 		// The block is stored but not applied, which is what CometBFT's handshake repairs at its start.
 		return fmt.Errorf("block %d: %w", b.block.Height, err)
 	}
+	s.synced = true
 	return nil
 }

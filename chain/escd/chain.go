@@ -41,14 +41,15 @@ func (n *Node) Head() (block ledger.BlockInfo, ok bool) {
 		return head, false
 	}
 	defer done()
-	if n.alone && applied.Before(n.started) {
+	alone := n.alone(head.Height)
+	if alone && applied.Before(n.started) {
 		applied = n.started // its first block is due one block time later
 	}
 	stale := staleAfter(a.params.BlockMillis)
 	if time.Since(applied) > stale {
 		return head, false
 	}
-	if n.alone {
+	if alone {
 		return head, true
 	}
 	blockTime := time.Duration(a.params.BlockMillis) * time.Millisecond
@@ -120,9 +121,7 @@ func (n *Node) Submit(ctx context.Context, tx []byte) error {
 	err = n.comet.Mempool().CheckTx(raw, func(r *abci.ResponseCheckTx) { res = r }, mempool.TxInfo{})
 	switch {
 	case errors.Is(err, mempool.ErrTxInCache):
-		if n.join != nil {
-			n.comet.Switch().Broadcast(p2p.Envelope{ChannelID: mempool.MempoolChannel, Message: &protomem.Txs{Txs: [][]byte{raw}}})
-		}
+		n.comet.Switch().Broadcast(p2p.Envelope{ChannelID: mempool.MempoolChannel, Message: &protomem.Txs{Txs: [][]byte{raw}}})
 		return nil
 	case errors.As(err, &mempool.ErrMempoolIsFull{}), errors.Is(err, mempool.ErrRecheckFull):
 		return &ledger.Refusal{Code: ledger.CodeBusy, Text: "too many transactions wait for a block; submit it again after the next block"}

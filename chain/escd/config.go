@@ -33,8 +33,15 @@ type Config struct {
 	ListenP2P, ListenOffice string
 	// ListenRPC is CometBFT's own RPC; empty means off.
 	ListenRPC string
-	// Join is HOST:PORT or HOST:PORT/GENESISHASH of the office of a daemon of the ledger to follow. Empty: a ledger of one's own.
+	// Join is HOST:PORT or HOST:PORT/GENESISHASH of the office of a daemon of the ledger to be part of. Its genesis document is
+	// pinned at the first start, unless GenesisFile gives one.
 	Join string
+	// GenesisFile holds the genesis document for the first start. Later it may be gone, but must not say something else.
+	// Without it and Join the first start makes a ledger of one's own.
+	GenesisFile string
+	// Peers are other nodes of the ledger to stay connected with, beside Join: HOST:PORT of an office, or ID@HOST:PORT of a
+	// p2p port. Own addresses among them are left out.
+	Peers []string
 	// LedgerNodeSecret is the ed25519 seed of this ledger node (validator key), AccountSecret that of the daemon's account.
 	LedgerNodeSecret, AccountSecret [32]byte
 	// OpenAccounts says whether the office creates accounts on request. Only a node with an admin account can.

@@ -1,10 +1,11 @@
 // Package escd runs a node of the ledger: CometBFT v0.38 in this process orders and finalises blocks, package ledger holds
 // the rules, and this package keeps what they need on disk and answers for it.
 //
-// A daemon either starts a ledger of its own (single validator) or joins one by the address of another daemon's office.
-// A joined node is a verifying full node: it replays every block and compares every state root itself. It fetches the
-// blocks that it lacks from the office, checks each like CometBFT's block sync, and then starts CometBFT, which
-// follows peer to peer and carries its transactions to the validators.
+// A daemon starts a ledger of its own (single validator), is one of the validators that a given genesis document names, or follows
+// a ledger by the address of another daemon's office. All but the first have peers, with which they stay connected. Each is
+// a verifying full node: it replays every block and compares every state root itself. It fetches the blocks that it lacks from
+// its peers' offices, checks each like CometBFT's block sync, and then starts CometBFT, which goes on peer to peer; a
+// validator that reaches nobody starts at once, since the others may be waiting for it.
 //
 // The office is plain HTTP for other daemons, light clients and load generators:
 //
@@ -20,8 +21,8 @@
 //
 // What is on disk under Home:
 //
-//	genesis.json    the ledger's genesis document; a joined one is pinned at first use and never replaced
-//	peer.json       the joined daemon's p2p address as last seen (only a hint)
+//	genesis.json    the ledger's genesis document; pinned at the first start and never replaced
+//	peers.json      the peers' p2p addresses as last seen (only a hint)
 //	state.snap      the ledger's state at some height, replaced atomically
 //	data/           CometBFT's blocks, states, consensus log, and the events of every block
 //

@@ -2,27 +2,23 @@ package escd
 
 import (
 	stded25519 "crypto/ed25519"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/cometbft/cometbft/crypto/ed25519"
 	cmtjson "github.com/cometbft/cometbft/libs/json"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 
-	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/types"
 )
 
 const (
 	genesisFile  = "genesis.json"
-	peerFile     = "peer.json"
+	peersFile    = "peers.json"
 	snapshotFile = "state.snap"
 	dataDir      = "data"
 	signFile     = "validator.json" // what the validator signed last, so that it never signs twice
@@ -74,61 +70,6 @@ func prepareHome(home string) error {
 		os.Remove(f)
 	}
 	return nil
-}
-
-// readGenesis returns the home's genesis document, or fs.ErrNotExist.
-func readGenesis(home string) (ledger.Genesis, error) {
-	b, err := os.ReadFile(filepath.Join(home, genesisFile))
-	if err != nil {
-		return ledger.Genesis{}, err
-	}
-	return ledger.ParseGenesis(b)
-}
-
-func writeGenesis(home string, g ledger.Genesis) error {
-	b, err := g.Bytes()
-	if err != nil {
-		return err
-	}
-	return writeBytes(filepath.Join(home, genesisFile), b)
-}
-
-// ownGenesis reads the document of this home's own ledger, or writes a new one on the first start: this node is the
-// only validator and ledger node 1, and account 0001-00000000 belongs to the daemon.
-func ownGenesis(c Config, now time.Time) (ledger.Genesis, error) {
-	nodeKey, account := ledger.PublicKey(c.LedgerNodeSecret), ledger.PublicKey(c.AccountSecret)
-	g, err := readGenesis(c.Home)
-	if errors.Is(err, fs.ErrNotExist) {
-		var unique [8]byte
-		rand.Read(unique[:])
-		g = ledger.Genesis{
-			ChainID:     "chand-" + hex.EncodeToString(unique[:]),
-			Time:        types.Time(now.Unix()),
-			BlockMillis: c.BlockMillis,
-			Nodes:       []ledger.GenesisNode{{PublicKey: nodeKey, Account0: account}},
-		}
-		return g, writeGenesis(c.Home, g)
-	}
-	if err != nil {
-		return g, fmt.Errorf("%s: %w", filepath.Join(c.Home, genesisFile), err)
-	}
-	for _, n := range g.Nodes {
-		if n.PublicKey == nodeKey {
-			return g, nil
-		}
-	}
-	return g, fmt.Errorf("the ledger in %s (chain %s) is not this daemon's own: none of its nodes has our ledger node key; "+
-		"give the address of the daemon that was joined, or use another home to start a ledger", c.Home, g.ChainID)
-}
-
-// homeNode finds this daemon's ledger node in the genesis document: its number, or 0.
-func homeNode(g ledger.Genesis, nodeKey [32]byte) uint16 {
-	for i, n := range g.Nodes {
-		if n.PublicKey == nodeKey {
-			return uint16(i + 1)
-		}
-	}
-	return 0
 }
 
 // validator is the signer of blocks. Its key is derived anew at each start and never written; what it signed last is.

@@ -2,235 +2,173 @@ package escd
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"time"
-
-	"github.com/cometbft/cometbft/p2p"
 
 	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/types"
 )
 
-const (
-	// joinTimeout bounds the wait for a daemon that was never reached before: its genesis document is needed to start.
-	joinTimeout = 20 * time.Second
-	// askTimeout bounds one question; it is how much later a node starts when the joined daemon hangs.
-	askTimeout = 2 * time.Second
-	// redialEvery is how often a lost connection is tried again, for ever. Loopback and LAN: refused at once while down.
-	redialEvery = 250 * time.Millisecond
-)
+// joinTimeout bounds the wait for a daemon that was never reached before: its genesis document is needed to start.
+const joinTimeout = 20 * time.Second
 
-// joined is the daemon whose ledger this node follows.
-type joined struct {
-	client  *Client
-	genesis types.Hash
-	home    string
-	reached bool // by Start
-
-	mu  sync.Mutex
-	p2p string // ID@HOST:PORT as last heard, or empty
-}
-
-// peerHint is what peer.json holds.
-type peerHint struct {
-	P2P string `json:"p2p"`
-}
-
-// join finds the genesis document: the one pinned in the home, or on the first start the daemon's, checked against the hash given.
-func join(ctx context.Context, c Config) (*joined, ledger.Genesis, error) {
-	addr, want, err := splitJoin(c.Join)
-	if err != nil {
-		return nil, ledger.Genesis{}, err
-	}
-	j := &joined{client: NewClient(addr), home: c.Home}
-	g, err := readGenesis(c.Home)
+// findGenesis returns the ledger's genesis document: the one pinned in the home, with which everything that the operator names must
+// agree, or on the first start the operator's file, the joined daemon's, or a new one of our own.
+func findGenesis(ctx context.Context, c Config, peers *peers) (ledger.Genesis, error) {
+	g, err := readGenesis(filepath.Join(c.Home, genesisFile))
+	first := errors.Is(err, fs.ErrNotExist)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		g, err = j.firstGenesis(ctx, want, c.Logger)
-	case err != nil:
-		err = fmt.Errorf("%s: %w", filepath.Join(c.Home, genesisFile), err)
+	case first && c.GenesisFile != "":
+		g, err = readGenesis(c.GenesisFile)
+	case first && c.Join != "":
+		g, err = firstGenesis(ctx, peers.all[0].office, peers.asked, c.Logger)
+	case first && len(c.Peers) > 0:
+		return g, errors.New("peers are given, but neither a genesis document nor a daemon to join that would have it: " +
+			"give one of them; a ledger of one's own needs no peers to start")
+	case first:
+		g, err = newGenesis(c, time.Now()), nil
 	}
 	if err != nil {
-		return nil, g, err
+		return g, err
 	}
-	if j.genesis, err = g.Hash(); err != nil {
-		return nil, g, err
+	if err := agrees(c, g, peers.asked); err != nil {
+		return g, err
 	}
-	if !want.IsZero() && want != j.genesis {
-		return nil, g, fmt.Errorf("this home follows the ledger with genesis %s (chain %s), asked for was %s; "+
-			"its money is on the former: use another home to join another ledger", j.genesis, g.ChainID, want)
+	if homeNode(g, ledger.PublicKey(c.LedgerNodeSecret)) == 0 && len(peers.all) == 0 {
+		return g, fmt.Errorf("the ledger in %s (chain %s) is not this daemon's own: none of its nodes has our ledger node key; "+
+			"give the address of a daemon of that ledger, or use another home to start a ledger", c.Home, g.ChainID)
 	}
-	if b, err := os.ReadFile(filepath.Join(c.Home, peerFile)); err == nil {
-		var hint peerHint
-		if strict(b, &hint) == nil {
-			j.p2p = hint.P2P
-		}
+	if first {
+		err = writeGenesis(c.Home, g)
 	}
-	ask, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	err = j.refresh(ask)
-	var foreign *foreignLedger
-	switch {
-	case errors.As(err, &foreign):
-		return nil, g, err
-	case err != nil:
-		c.Logger.Warn("the joined daemon does not answer; starting with what is here and trying on", "office", addr, "err", err)
-	}
-	j.reached = err == nil
-	return j, g, nil
+	return g, err
 }
 
-// firstGenesis asks the daemon until joinTimeout and pins the document.
-func (j *joined) firstGenesis(ctx context.Context, want types.Hash, log *slog.Logger) (ledger.Genesis, error) {
+// agrees compares the document with what the operator names. The file is not needed after the first start; while it is
+// there it must not say something else than what is followed.
+func agrees(c Config, g ledger.Genesis, want types.Hash) error {
+	hash, err := g.Hash()
+	if err != nil {
+		return err
+	}
+	if !want.IsZero() && want != hash {
+		return otherLedger(hash, g, want.String())
+	}
+	if c.GenesisFile == "" {
+		return nil
+	}
+	given, err := readGenesis(c.GenesisFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if other, err := given.Hash(); err != nil || other != hash {
+		return errors.Join(err, otherLedger(hash, g, fmt.Sprintf("%s (chain %s) of %s", other, given.ChainID, c.GenesisFile)))
+	}
+	return nil
+}
+
+func otherLedger(hash types.Hash, g ledger.Genesis, asked string) error {
+	return fmt.Errorf("this home follows the ledger with genesis %s (chain %s), asked for was %s; "+
+		"its money is on the former: use another home for another ledger", hash, g.ChainID, asked)
+}
+
+// newGenesis is the document of a ledger of this daemon alone: its node is the only validator and ledger node 1, and account
+// 0001-00000000 belongs to the daemon.
+func newGenesis(c Config, now time.Time) ledger.Genesis {
+	var unique [8]byte
+	rand.Read(unique[:])
+	return ledger.Genesis{
+		ChainID:     "chand-" + hex.EncodeToString(unique[:]),
+		Time:        types.Time(now.Unix()),
+		BlockMillis: c.BlockMillis,
+		Nodes:       []ledger.GenesisNode{{PublicKey: ledger.PublicKey(c.LedgerNodeSecret), Account0: ledger.PublicKey(c.AccountSecret)}},
+	}
+}
+
+// firstGenesis asks the joined daemon until joinTimeout. The document is checked against the hash, or trusted at first use when there is none.
+func firstGenesis(ctx context.Context, office *Client, want types.Hash, log *slog.Logger) (ledger.Genesis, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	for {
-		g, err := j.client.Genesis(ctx)
+		g, err := office.Genesis(ctx)
 		if err == nil {
-			return g, j.pin(g, want, log)
+			got, err := g.Hash()
+			switch {
+			case err != nil:
+				return g, err
+			case want.IsZero():
+				log.Warn("trusting the genesis document of the joined daemon at first use; compare the hash with one from another source",
+					"office", office.addr, "genesis", got, "chain", g.ChainID)
+			case got != want:
+				return g, fmt.Errorf("the daemon at %s runs the ledger with genesis %s, asked for was %s; nothing was stored", office.addr, got, want)
+			}
+			return g, nil
 		}
 		select {
 		case <-ctx.Done():
-			return g, fmt.Errorf("no genesis document from the daemon at %s: %w; start that daemon, or correct the address", j.client.addr, err)
+			return g, fmt.Errorf("no genesis document from the daemon at %s: %w; start that daemon, or correct the address", office.addr, err)
 		case <-time.After(redialEvery):
 		}
 	}
 }
 
-func (j *joined) pin(g ledger.Genesis, want types.Hash, log *slog.Logger) error {
-	got, err := g.Hash()
+// readGenesis reads a document; the error wraps fs.ErrNotExist when there is none.
+func readGenesis(path string) (ledger.Genesis, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ledger.Genesis{}, err
+	}
+	g, err := ledger.ParseGenesis(b)
+	if err != nil {
+		return g, fmt.Errorf("%s: %w", path, err)
+	}
+	return g, nil
+}
+
+func writeGenesis(home string, g ledger.Genesis) error {
+	b, err := g.Bytes()
 	if err != nil {
 		return err
 	}
-	if want.IsZero() {
-		log.Warn("trusting the genesis document of the joined daemon at first use; compare the hash with one from another source",
-			"office", j.client.addr, "genesis", got, "chain", g.ChainID)
-	} else if got != want {
-		return fmt.Errorf("the daemon at %s runs the ledger with genesis %s, asked for was %s; nothing was stored", j.client.addr, got, want)
-	}
-	return writeGenesis(j.home, g)
+	return writeBytes(filepath.Join(home, genesisFile), b)
 }
 
-// foreignLedger says that the joined daemon now runs another ledger.
-type foreignLedger struct {
-	addr      string
-	got, want types.Hash
-}
-
-func (f *foreignLedger) Error() string {
-	return fmt.Sprintf("the daemon at %s runs the ledger with genesis %s, this home follows %s; it is not followed: "+
-		"correct the address, or use another home to join that ledger", f.addr, f.got, f.want)
-}
-
-// refresh asks where the daemon's node listens for peers.
-func (j *joined) refresh(ctx context.Context) error {
-	i, err := j.client.Info(ctx)
-	if err != nil {
-		return err
-	}
-	if i.Genesis != j.genesis {
-		return &foreignLedger{j.client.addr, i.Genesis, j.genesis}
-	}
-	addr, err := reachable(i.P2P, j.client.addr)
-	if err != nil {
-		return err
-	}
-	j.mu.Lock()
-	changed := j.p2p != addr
-	j.p2p = addr
-	j.mu.Unlock()
-	if !changed {
-		return nil
-	}
-	b, err := json.Marshal(peerHint{addr})
-	if err != nil {
-		return err
-	}
-	return writeBytes(filepath.Join(j.home, peerFile), b)
-}
-
-// reachable replaces an unspecified host (a node that listens on all interfaces) by the office's.
-func reachable(p2pAddr, office string) (string, error) {
-	id, hostPort, ok := strings.Cut(p2pAddr, "@")
-	host, port, err := net.SplitHostPort(hostPort)
-	if !ok || err != nil {
-		return "", fmt.Errorf("the office at %s gives the p2p address %.100q: want ID@HOST:PORT", office, p2pAddr)
-	}
-	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
-		if host, _, err = net.SplitHostPort(office); err != nil {
-			return "", err
+// homeNode finds this daemon's ledger node in the genesis document: its number, or 0.
+func homeNode(g ledger.Genesis, nodeKey [32]byte) uint16 {
+	for i, n := range g.Nodes {
+		if n.PublicKey == nodeKey {
+			return uint16(i + 1)
 		}
 	}
-	return id + "@" + net.JoinHostPort(host, port), nil
+	return 0
 }
 
-// keepConnected dials the joined daemon whenever there is no peer, for ever. CometBFT's own persistent peers wait up to three
-// seconds before the first dial, eight between attempts, and give up after a day.
-func (j *joined) keepConnected(ctx context.Context, sw *p2p.Switch, log *slog.Logger) {
-	defer j.client.Close()
-	tick := time.NewTicker(redialEvery)
-	defer tick.Stop()
-	told := false
-	for {
-		if sw.Peers().Size() == 0 {
-			err := j.dial(ctx, sw)
-			var foreign *foreignLedger
-			if errors.As(err, &foreign) && !told {
-				log.Error(err.Error())
-			}
-			told = err != nil
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+// hints is what peers.json holds: offices and the p2p addresses that they told last.
+type hints map[string]string
+
+func readHints(home string) hints {
+	h := hints{}
+	if b, err := os.ReadFile(filepath.Join(home, peersFile)); err != nil || strict(b, &h) != nil {
+		return hints{}
 	}
+	return h
 }
 
-// dial tries the address known, and asks for a new one when that fails.
-func (j *joined) dial(ctx context.Context, sw *p2p.Switch) error {
-	if err := j.dialKnown(ctx, sw); err == nil {
-		return nil
-	}
-	ask, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if err := j.refresh(ask); err != nil {
-		return err
-	}
-	return j.dialKnown(ctx, sw)
-}
-
-func (j *joined) dialKnown(ctx context.Context, sw *p2p.Switch) error {
-	j.mu.Lock()
-	addr := j.p2p
-	j.mu.Unlock()
-	if addr == "" {
-		return errors.New("no p2p address known")
-	}
-	to, err := p2p.NewNetAddressString(addr)
+func (h hints) write(home string) error {
+	b, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	go func() { done <- sw.DialPeerWithAddress(to) }() // takes up to CometBFT's handshake timeout
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	var already p2p.ErrCurrentlyDialingOrExistingAddress
-	if errors.As(err, &already) {
-		return nil
-	}
-	return err
+	return writeBytes(filepath.Join(home, peersFile), b)
 }

@@ -9,9 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cometbft/cometbft/crypto"
 	cmtnode "github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/proxy"
+	sm "github.com/cometbft/cometbft/state"
 	cmt "github.com/cometbft/cometbft/types"
 
 	"github.com/eschaton-network/chand/chain/escd/light"
@@ -33,9 +35,8 @@ type Node struct {
 	app     *app
 	dbs     *databases
 	office  *office
-	join    *joined // nil on a ledger of one's own
-	// alone is true for the only validator of its ledger: nobody can be ahead of it.
-	alone bool
+	peers   *peers
+	states  sm.Store // CometBFT's: who the validators are
 
 	// own is this daemon's account; ownReady is closed once it is known.
 	own      types.AccountID
@@ -68,15 +69,8 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	n := &Node{cfg: cfg, ownReady: make(chan struct{}), dbs: newDatabases(filepath.Join(cfg.Home, dataDir))}
 	n.live, n.quit = context.WithCancel(context.Background())
-	if cfg.Join == "" {
-		n.genesis, err = ownGenesis(cfg, time.Now())
-	} else {
-		n.join, n.genesis, err = join(ctx, cfg)
-	}
+	reached, err := n.findLedger(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ledger node: %w", err)
-	}
-	if n.trust, err = light.TrustOf(n.genesis); err != nil {
 		return nil, fmt.Errorf("ledger node: %w", err)
 	}
 	defer func() {
@@ -93,8 +87,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		j.db.Close()
 		return nil, err
 	}
-	n.alone = n.join == nil && len(n.genesis.Nodes) == 1 && n.genesis.Nodes[0].PublicKey == ledger.PublicKey(cfg.LedgerNodeSecret)
-	if err := n.startComet(ctx); err != nil {
+	if err := n.startComet(ctx, reached); err != nil {
 		return nil, err
 	}
 	if n.office, err = openOffice(n); err != nil {
@@ -106,6 +99,38 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 	return n, nil
 }
 
+// findLedger settles on the genesis document and looks which of the peers are there. A peer of another ledger is an error when no
+// other one answers.
+func (n *Node) findLedger(ctx context.Context) (reached []*peer, err error) {
+	if n.peers, err = newPeers(n.cfg); err != nil {
+		return nil, err
+	}
+	if n.genesis, err = findGenesis(ctx, n.cfg, n.peers); err != nil {
+		return nil, err
+	}
+	if n.trust, err = light.TrustOf(n.genesis); err != nil {
+		return nil, err
+	}
+	n.peers.genesis = n.trust.Genesis
+	var foreign *foreignLedger
+	switch reached, err = n.peers.ask(ctx); {
+	case errors.As(err, &foreign):
+		return nil, err
+	case err != nil && !errors.Is(err, errSelf):
+		n.cfg.Logger.Warn("no other node of the ledger answers; starting with what is here and trying on", "err", err)
+	}
+	return reached, nil
+}
+
+// key is this node's key as a validator.
+func (n *Node) key() crypto.PubKey { return privKey(n.cfg.LedgerNodeSecret).PubKey() }
+
+// alone tells whether this node is the only validator of the block after h: nobody can be ahead of it.
+func (n *Node) alone(h types.Height) bool {
+	set, err := n.states.LoadValidators(int64(h) + 1)
+	return err == nil && set.Size() == 1 && set.HasAddress(n.key().Address())
+}
+
 // dontPanic is deferred around CometBFT's code that panics on damaged data, which must not take the daemon down.
 func (n *Node) dontPanic(what string) {
 	if p := recover(); p != nil {
@@ -115,21 +140,27 @@ func (n *Node) dontPanic(what string) {
 
 func (n *Node) creator() proxy.ClientCreator { return proxy.NewConnSyncLocalClientCreator(n.app) }
 
-// startComet brings CometBFT up, on a joined ledger as soon as this node has caught up.
-func (n *Node) startComet(ctx context.Context) (err error) {
+// startComet brings CometBFT up: at once for the only validator, else as soon as this node has caught up.
+func (n *Node) startComet(ctx context.Context, reached []*peer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("CometBFT cannot go on with what is in %s: %v", n.dbs.dir, p)
 		}
 	}()
-	if n.join != nil {
-		return n.catchUp(ctx)
+	s, err := n.newSyncer(ctx)
+	if err != nil {
+		return err
 	}
-	return n.launch(ctx, nil)
+	n.states = s.states
+	if _, alone := s.has(n.key()); alone {
+		return n.launch(ctx, s)
+	}
+	return n.catchUp(ctx, s, reached)
 }
 
-// launch starts CometBFT; with a syncer at its block, following peers at once.
+// launch starts CometBFT at the syncer's block.
 func (n *Node) launch(ctx context.Context, s *syncer) error {
+	s.close()
 	pv, err := validator(n.cfg.Home, n.cfg.LedgerNodeSecret)
 	if err != nil {
 		return err
@@ -139,8 +170,8 @@ func (n *Node) launch(ctx context.Context, s *syncer) error {
 		return err
 	}
 	var options []cmtnode.Option
-	if s != nil {
-		s.close()
+	_, alone := s.has(n.key()) // then CometBFT does not try to sync first either
+	if !alone {
 		options = append(options, cmtnode.CustomReactors(map[string]p2p.Reactor{"BLOCKSYNC": s.serving(n.logger())}))
 	}
 	cfg := cometConfig(n.cfg, n.genesis, p2pAddr)
@@ -156,9 +187,12 @@ func (n *Node) launch(ctx context.Context, s *syncer) error {
 	if err := comet.Start(); err != nil {
 		return err
 	}
-	if s != nil {
-		comet.ConsensusReactor().SwitchToConsensus(s.state, true)
-		n.work.Go(func() { n.join.keepConnected(n.live, comet.Switch(), n.cfg.Logger) })
+	if !alone {
+		// What was signed since the last block is in CometBFT's log; for blocks that came from elsewhere the log has nothing.
+		comet.ConsensusReactor().SwitchToConsensus(s.state, s.synced)
+	}
+	for _, p := range n.peers.all {
+		n.work.Go(func() { p.keepConnected(n.live, comet.Switch(), n.cfg.Logger) })
 	}
 	n.life.Lock()
 	defer n.life.Unlock()

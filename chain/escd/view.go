@@ -9,5 +9,14 @@ func (n *Node) Pool() types.Amount {
 	return n.app.state.Pool()
 }
 
-// Following tells whether this node follows another daemon's ledger (a verifying full node) instead of validating its own.
-func (n *Node) Following() bool { return n.join != nil }
+// Following tells whether this node is not a validator of the ledger now, but a verifying full node.
+func (n *Node) Following() bool {
+	head, _ := n.app.wait()
+	done, err := n.use()
+	if err != nil { // catching up: a validator that is alone never has to
+		return true
+	}
+	defer done()
+	set, err := n.states.LoadValidators(int64(head.Height) + 1)
+	return err != nil || !set.HasAddress(n.key().Address())
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/eschaton-network/chand/chain/escd"
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
 )
@@ -31,6 +32,8 @@ type Config struct {
 	PeerDial                             bool
 
 	LedgerJoin, LedgerOffice, LedgerP2P, LedgerRPC string
+	LedgerGenesis                                  string
+	LedgerPeers                                    []string
 	LedgerBlockTime                                time.Duration
 	LedgerOpenAccounts                             bool
 
@@ -61,7 +64,9 @@ func (c *Config) settings() []setting {
 		{"peer.listen", "127.0.0.1:9742", "libp2p: other daemons connect here", listenAddress(&c.PeerListen, false), true, "HOST:PORT"},
 		{"peer.dial", "true", "connect to the peers of our channels by ourselves, and again when a link breaks", boolean(&c.PeerDial), false, "BOOL"},
 		{"gateway.listen", "127.0.0.1:9743", "HTTP 402 proxy in front of the services that this daemon sells", listenAddress(&c.GatewayListen, false), true, "HOST:PORT"},
-		{"ledger.join", "", "HOST:PORT[/GENESIS] of another daemon's ledger.office; empty: run a ledger of our own with one validator", text(&c.LedgerJoin), false, "ADDR"},
+		{"ledger.join", "", "HOST:PORT[/GENESIS] of another daemon's ledger.office; empty, and no ledger.genesis: run a ledger of our own with one validator", text(&c.LedgerJoin), false, "ADDR"},
+		{"ledger.genesis", "", "genesis document of the ledger to be part of, read at the first start; the node whose key it names is a validator", text(&c.LedgerGenesis), false, "FILE"},
+		{"ledger.peers", "", "other nodes of the ledger to stay connected with, between commas: HOST:PORT of their ledger.office, or ID@HOST:PORT of their ledger.p2p", peerList(&c.LedgerPeers), false, "LIST"},
 		{"ledger.office", "127.0.0.1:9744", "HTTP where joining daemons fetch the genesis and get an account", listenAddress(&c.LedgerOffice, false), true, "HOST:PORT"},
 		{"ledger.p2p", "127.0.0.1:9745", "CometBFT's peer-to-peer port", listenAddress(&c.LedgerP2P, false), true, "HOST:PORT"},
 		{"ledger.rpc", "", "CometBFT's own RPC; empty: off", listenAddress(&c.LedgerRPC, true), false, "HOST:PORT"},
@@ -271,6 +276,20 @@ func oneOf(p *string, allowed ...string) func(string) error {
 			return fmt.Errorf("want one of %s", strings.Join(allowed, ", "))
 		}
 		*p = s
+		return nil
+	}
+}
+
+// peerList takes addresses between commas.
+func peerList(p *[]string) func(string) error {
+	return func(s string) error {
+		*p = nil
+		for _, one := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' }) {
+			if err := escd.CheckPeer(one); err != nil {
+				return err
+			}
+			*p = append(*p, one)
+		}
 		return nil
 	}
 }

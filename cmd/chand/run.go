@@ -106,8 +106,8 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 	}
 	defer closing(&err, "dht", directory.Close)
 
-	if s.cfg.LedgerJoin != "" {
-		s.log.Info("following the ledger", "join", s.cfg.LedgerJoin)
+	if s.cfg.LedgerJoin != "" || len(s.cfg.LedgerPeers) > 0 {
+		s.log.Info("looking for the ledger's other nodes", "join", s.cfg.LedgerJoin, "peers", s.cfg.LedgerPeers)
 	}
 	var daemon atomic.Pointer[chand.Daemon]
 	if s.ledger, err = s.startLedger(ctx, seed, &daemon); err != nil {
@@ -187,7 +187,8 @@ func closing(err *error, what string, close func() error) {
 func (s *server) startLedger(ctx context.Context, seed types.Seed, daemon *atomic.Pointer[chand.Daemon]) (*escd.Node, error) {
 	return escd.Start(ctx, escd.Config{
 		Home: filepath.Join(s.cfg.Home, "ledger"), Moniker: seed.NodeID().String(), BlockMillis: uint32(s.cfg.LedgerBlockTime.Milliseconds()),
-		ListenP2P: s.cfg.LedgerP2P, ListenOffice: s.cfg.LedgerOffice, ListenRPC: s.cfg.LedgerRPC, Join: s.cfg.LedgerJoin,
+		ListenP2P: s.cfg.LedgerP2P, ListenOffice: s.cfg.LedgerOffice, ListenRPC: s.cfg.LedgerRPC,
+		Join: s.cfg.LedgerJoin, GenesisFile: s.cfg.LedgerGenesis, Peers: s.cfg.LedgerPeers,
 		LedgerNodeSecret: seed.LedgerNodeSecret(), AccountSecret: seed.AccountSecret(),
 		OpenAccounts: escd.OpenPolicy{Enabled: s.cfg.LedgerOpenAccounts},
 		CreateAccount: func(ctx context.Context, key [32]byte, proof [64]byte) (types.AccountID, error) {
