@@ -95,8 +95,19 @@ func (j journal) put(r *blockRecord, txs []types.Hash) error {
 // flush makes everything put so far durable: the databases' log is one file, so one synced write covers all before it.
 func (j journal) flush() error { return j.db.SetSync([]byte{'f'}, []byte{}) }
 
-// block returns ledger.ErrNotFound (wrapped) for a height that was not applied here.
+// block returns ledger.ErrNotFound (wrapped) for a height that was not applied here, a *ledger.Pruned for one whose events
+// are not kept.
 func (j journal) block(h types.Height) (*blockRecord, error) {
+	if first, err := j.first(); err != nil {
+		return nil, err
+	} else if h < first {
+		return nil, &ledger.Pruned{Asked: h, First: first}
+	}
+	return j.stored(h)
+}
+
+// stored reads a record, also the one of the block that a snapshot is the state of, whose events are not known.
+func (j journal) stored(h types.Height) (*blockRecord, error) {
 	raw, err := j.db.Get(blockKey(h))
 	if err != nil {
 		return nil, err
