@@ -61,7 +61,7 @@ func TestPeerWithoutAnAccountIsRefused(t *testing.T) {
 			mallory.start()
 			ctx, cancel := w.timeout()
 			defer cancel()
-			if err := bob.Connect(ctx, mallory.ID(), "memory"); err != nil {
+			if err := w.nodes[opener].Connect(ctx, other.ID(), "memory"); err != nil { // only who connects knows that it can speak now
 				t.Fatal(err)
 			}
 			open := wire.Open{Temp: types.SHA256([]byte("temp")), ChainGenesis: bob.genesis, Theirs: types.Coin, Timing: types.DemoTiming, Rules: testRules,

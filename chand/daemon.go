@@ -67,7 +67,7 @@ type Daemon struct {
 	genesis types.Hash
 	life    *group // set by Run before anything is started
 	running atomic.Bool
-	ready   chan struct{} // closed by Run once commands are taken
+	ready   chan struct{} // closed by Run once commands are taken, or when it is clear that they never will be
 	height  atomic.Uint32 // newest block that the watcher has handed on
 	events  bus
 	entropy sync.Mutex // guards Entropy
@@ -138,7 +138,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.life = newGroup(ctx)
 	defer d.life.stop(errStopAsked)
 	if err := d.announcer.join(); err != nil {
-		return err
+		d.life.stop(err)
+		close(d.ready) // a link that came up meanwhile waits for it, and the transport's Close for that link
+		return d.life.wait(ctx)
 	}
 	saved := d.allRunners() // those that peers open from now on are started by start
 	close(d.ready)

@@ -1,6 +1,7 @@
 package chand
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -341,4 +342,35 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// deafGossip cannot join a topic.
+type deafGossip struct{ Gossip }
+
+func (deafGossip) Join(string, func(types.NodeID, []byte) types.Verdict, func(types.NodeID, []byte)) error {
+	return errFault
+}
+
+// A daemon that can't start lets go of the links that came up while it tried, and of commands that wait for the start.
+func TestFailedStartEnds(t *testing.T) {
+	inWorld(t, []string{"alice", "bob"}, func(w *world) {
+		bob := w.nodes["bob"]
+		bob.stop()
+		pipe := w.pipes.Node(bob.seed.NodeID())
+		d, err := New(bob.cfg, Deps{Store: bob.store, Chain: bob.view, Transport: pipe, Gossip: deafGossip{}, Directory: bob.dir, Log: logger(),
+			Clock: time.Now, Entropy: bytes.NewReader(make([]byte, 1<<10))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.nodes["alice"].Connect(w.ctx, bob.seed.NodeID(), "memory"); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Run(w.ctx); !errors.Is(err, errFault) {
+			t.Errorf("ended with %v", err)
+		}
+		d.Stop()
+		if err := pipe.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
