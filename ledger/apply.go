@@ -198,7 +198,7 @@ func (c CreateAccount) verify(x *exec) *Refusal {
 	if c.Node != x.from.Node {
 		return refuse(CodeTargetNode, "node %d: accounts are created by accounts of the same node, here %d", c.Node, x.from.Node)
 	}
-	if len(x.s.node(c.Node).accounts) >= MaxAccounts {
+	if x.s.node(c.Node).accounts.len() >= MaxAccounts {
 		return refuse(CodeCreateAccount, "node %d has %d accounts, no more fit", c.Node, MaxAccounts)
 	}
 	return verifyKeyProof(x, c.PublicKey, c.Proof)
@@ -215,7 +215,7 @@ func verifyKeyProof(x *exec, key [32]byte, proof [64]byte) *Refusal {
 }
 
 func (c CreateAccount) apply(x *exec) {
-	id := types.AccountID{Node: c.Node, User: uint32(len(x.s.node(c.Node).accounts))}
+	id := types.AccountID{Node: c.Node, User: uint32(x.s.node(c.Node).accounts.len())}
 	x.s.addAccount(id, c.PublicKey, NewAccountDeposit)
 	creator := x.s.record(x.from)
 	creator.PairedNode, creator.PairedID = 0, id.User // E17: how the creator learns the number
@@ -228,6 +228,7 @@ func (c ChangeAccountKey) verify(x *exec) *Refusal { return verifyKeyProof(x, c.
 
 func (c ChangeAccountKey) apply(x *exec) {
 	x.s.record(x.from).PublicKey = c.PublicKey // touched by take
+	x.s.indexKey(x.from)
 }
 
 func (Anchor) verify(*exec) *Refusal { return nil }

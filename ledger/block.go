@@ -172,7 +172,7 @@ func (b *block) enqueue(raw []byte) *Refusal {
 
 // mayQueue keeps what can't be executed anyway out of the queue: it costs its sender nothing.
 func (s *State) mayQueue(tx *Tx) *Refusal {
-	rec := s.record(tx.From)
+	rec := s.peek(tx.From)
 	switch {
 	case rec == nil:
 		return refuse(CodeBadUser, "account %s does not exist", tx.From)

@@ -6,7 +6,7 @@ import (
 
 const (
 	// MaxPipeline bounds the transactions of one account that wait for a block.
-	MaxPipeline = 4096
+	MaxPipeline = 1 << 16
 	// MaxWaiting bounds those of all accounts: about 200 bytes each.
 	MaxWaiting = 1 << 17
 )
@@ -14,11 +14,11 @@ const (
 // waiting is what Check accepted since the last block: for each sender its chain as it will be.
 type waiting struct {
 	total   int
-	senders map[types.AccountID]*sender
+	senders map[types.AccountID]*directSender
 }
 
-// sender is one account's chain, its waiting transactions taken as executed.
-type sender struct {
+// directSender is one account's chain, its waiting transactions taken as executed.
+type directSender struct {
 	// txs[i] is the id of the waiting transaction with number first+i.
 	first uint32
 	txs   []types.Hash
@@ -48,13 +48,13 @@ func (s *State) check(raw []byte) *Refusal {
 	if r != nil {
 		return r
 	}
-	rec := s.record(tx.From)
+	rec := s.peek(tx.From)
 	if rec == nil {
 		return refuse(CodeBadUser, "account %s does not exist", tx.From)
 	}
 	w := s.waiting.senders[tx.From]
 	if w == nil {
-		w = &sender{first: rec.Msid, hash: rec.Hash, key: rec.PublicKey}
+		w = &directSender{first: rec.Msid, hash: rec.Hash, key: rec.PublicKey}
 	}
 	switch place := int64(tx.Msid) - int64(w.first); {
 	case place >= 0 && place < int64(len(w.txs)) && w.txs[place] == tx.ID:
@@ -83,9 +83,9 @@ func (s *State) check(raw []byte) *Refusal {
 	return nil
 }
 
-func (s *State) enqueue(w *sender, tx *Tx, spent types.Amount) {
+func (s *State) enqueue(w *directSender, tx *Tx, spent types.Amount) {
 	if s.waiting.senders == nil {
-		s.waiting.senders = make(map[types.AccountID]*sender)
+		s.waiting.senders = make(map[types.AccountID]*directSender)
 	}
 	s.waiting.senders[tx.From] = w
 	s.waiting.total++

@@ -83,7 +83,7 @@ func initialMessageHash(genesis types.Hash, node uint16, key [32]byte) types.Has
 // ledgerNode is one node with its accounts, by number.
 type ledgerNode struct {
 	Node
-	accounts []Record
+	accounts records
 	tree     merkle.Tree
 	dirty    []uint32 // account numbers changed since the last Root
 	changed  bool     // Node changed since the last Root
@@ -99,7 +99,7 @@ func (s *State) Node(id uint16) (Node, error) {
 		return Node{}, ErrNotFound
 	}
 	out := n.Node
-	out.Accounts = uint32(len(n.accounts))
+	out.Accounts = uint32(n.accounts.len())
 	return out, nil
 }
 

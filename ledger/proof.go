@@ -49,10 +49,10 @@ func (s *State) rehash() {
 		slices.Sort(n.dirty)
 		for _, user := range slices.Compact(n.dirty) {
 			id := types.AccountID{Node: uint16(i + 1), User: user}
-			n.tree.Set(int(user), accountLeaf(id, &n.accounts[user]))
+			n.tree.Set(int(user), accountLeaf(id, n.accounts.at(user)))
 		}
 		n.dirty, n.changed = n.dirty[:0], false
-		n.Accounts = uint32(len(n.accounts))
+		n.Accounts = uint32(n.accounts.len())
 		s.nodeTree.Set(i, nodeLeaf(uint16(i+1), &n.Node, n.tree.Root()))
 	}
 	for _, id := range s.dirtyContracts {
@@ -77,6 +77,13 @@ func accountLeaf(id types.AccountID, r *Record) types.Hash {
 	return merkle.LeafHash(b[:], n[:])
 }
 
+// leaf gives the leaves of the tree of a node's accounts.
+func (n *ledgerNode) leaf(id uint16) func(i int) types.Hash {
+	return func(i int) types.Hash {
+		return accountLeaf(types.AccountID{Node: id, User: uint32(i)}, n.accounts.at(uint32(i)))
+	}
+}
+
 // AccountProof leads from an account's record to the state root.
 type AccountProof struct {
 	ID types.AccountID `json:"id"`
@@ -92,7 +99,7 @@ type AccountProof struct {
 
 // AccountProof proves an account's record against Root; ErrNotFound when there is none.
 func (s *State) AccountProof(id types.AccountID) (AccountProof, error) {
-	if s.record(id) == nil {
+	if s.peek(id) == nil {
 		return AccountProof{}, ErrNotFound
 	}
 	s.rehash()

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/eschaton-network/chand/merkle"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -24,6 +25,8 @@ type Limits struct {
 	Bytes int64
 	// Accounts, Contracts and Outputs are the most of each, accounts of all nodes together.
 	Accounts, Contracts, Outputs int
+	// Run lets the trees be built on several cores; nil: on one.
+	Run merkle.Run
 }
 
 // DefaultLimits fit a ledger of some ten million accounts in the memory of a small server.
@@ -32,9 +35,40 @@ var DefaultLimits = Limits{Bytes: 8 << 30, Accounts: 1 << 25, Contracts: 1 << 22
 // ErrSnapshot is wrapped by every error of a snapshot that is not one.
 var ErrSnapshot = errors.New("not a valid ledger snapshot")
 
+// Frozen is a state as it was when Freeze was called. It is never changed and may be used by another goroutine.
+type Frozen struct{ s State }
+
+// Freeze returns a view of the state as it is now. It costs time in proportion to pages, contracts and outputs, not to accounts; the
+// pages of accounts are shared until they are changed.
+func (s *State) Freeze() *Frozen {
+	s.rehash()
+	f := &Frozen{State{genesis: s.genesis, params: s.params, height: s.height, time: s.time, pool: s.pool, parts: s.parts, blockTxs: s.blockTxs,
+		nodes:     make([]*ledgerNode, len(s.nodes)),
+		contracts: maps.Clone(s.contracts), outputs: maps.Clone(s.outputs), queue: maps.Clone(s.queue)}}
+	for i, n := range s.nodes {
+		f.s.nodes[i] = &ledgerNode{Node: n.Node, accounts: n.accounts.freeze()}
+	}
+	return f
+}
+
+// Height is that of the last block applied.
+func (f *Frozen) Height() types.Height { return f.s.height }
+
+// Root is the state root.
+func (f *Frozen) Root() types.Hash { return f.s.parts.Root() }
+
+// EncodeTo writes a snapshot, see State.EncodeTo.
+func (f *Frozen) EncodeTo(out io.Writer) error { return f.s.encode(out) }
+
 // EncodeTo writes a snapshot: the same state gives the same bytes on every machine. It ends with the state root.
 func (s *State) EncodeTo(out io.Writer) error {
-	w := bufio.NewWriter(out)
+	s.rehash() // brings the nodes' numbers of accounts up to date
+	return s.encode(out)
+}
+
+// encode writes a state that is rehashed. It reads tables only, never trees, so that a frozen view needs none.
+func (s *State) encode(out io.Writer) error {
+	w := bufio.NewWriterSize(out, pageRecords*recordHashed)
 	doc, err := s.genesis.Bytes()
 	if err != nil {
 		return err
@@ -45,14 +79,17 @@ func (s *State) EncodeTo(out io.Writer) error {
 	b = le.AppendUint32(b, uint32(s.height))
 	b = le.AppendUint64(b, uint64(s.time))
 	b = le.AppendUint64(b, uint64(s.pool))
-	w.Write(b)       // bufio keeps the first error for Flush
-	root := s.Root() // brings the nodes' numbers of accounts up to date
+	w.Write(b) // bufio keeps the first error for Flush
 	w.Write(le.AppendUint16(nil, uint16(len(s.nodes))))
 	for _, n := range s.nodes {
 		w.Write(appendNode(nil, &n.Node))
-		for i := range n.accounts {
-			r := n.accounts[i].hashed()
-			w.Write(r[:])
+		for _, page := range n.accounts.pages {
+			b = b[:0]
+			for i := range page {
+				r := page[i].hashed()
+				b = append(b, r[:]...)
+			}
+			w.Write(b)
 		}
 	}
 	w.Write(le.AppendUint32(nil, uint32(len(s.contracts))))
@@ -65,6 +102,7 @@ func (s *State) EncodeTo(out io.Writer) error {
 	}
 	w.Write(s.blockTxs[:])
 	w.Write(s.appendQueue(nil))
+	root := s.parts.Root()
 	w.Write(root[:])
 	return w.Flush()
 }
@@ -112,7 +150,7 @@ func appendOutput(b []byte, p OutPoint, o *Output) []byte {
 // DecodeState reads a snapshot strictly and verifies every invariant and the root at its end. Whether that root is the
 // right one for the height is for the caller to know (a light client, a state sync). The error wraps ErrSnapshot.
 func DecodeState(in io.Reader, limits Limits) (*State, error) {
-	d := &decoder{r: bufio.NewReader(io.LimitReader(in, limits.Bytes))}
+	d := &decoder{r: bufio.NewReaderSize(io.LimitReader(in, limits.Bytes), 1<<16)}
 	s, root, err := d.state(limits)
 	if err == nil {
 		err = d.err
@@ -128,7 +166,7 @@ func DecodeState(in io.Reader, limits Limits) (*State, error) {
 	if got := s.Root(); got != root {
 		return nil, fmt.Errorf("%w: its contents have root %s, it says %s", ErrSnapshot, got, root)
 	}
-	if err := s.Verify(); err != nil {
+	if err := s.verifyTables(); err != nil { // the trees were just built
 		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	return s, nil
@@ -207,7 +245,7 @@ func (d *decoder) state(limits Limits) (*State, types.Hash, error) {
 	s.height = types.Height(d.u32())
 	s.time = types.Time(d.amount())
 	s.pool = d.amount()
-	d.nodes(s, limits.Accounts)
+	d.nodes(s, limits)
 	d.contracts(s, limits.Contracts)
 	d.outputs(s, limits.Outputs)
 	s.blockTxs = d.hash()
@@ -215,7 +253,8 @@ func (d *decoder) state(limits Limits) (*State, types.Hash, error) {
 	return s, d.hash(), d.err
 }
 
-func (d *decoder) nodes(s *State, limit int) {
+func (d *decoder) nodes(s *State, limits Limits) {
+	limit := limits.Accounts
 	nodes := int(d.u16())
 	if nodes < len(s.genesis.Nodes) {
 		d.fail("%d nodes, the genesis has %d", nodes, len(s.genesis.Nodes))
@@ -229,9 +268,14 @@ func (d *decoder) nodes(s *State, limit int) {
 		}
 		limit -= count
 		for j := 0; j < count && d.err == nil; j++ {
-			n.accounts = append(n.accounts, parseHashed((*[recordHashed]byte)(d.take(recordHashed))))
-			n.dirty = append(n.dirty, uint32(j))
+			n.accounts.append(parseHashed((*[recordHashed]byte)(d.take(recordHashed))))
 		}
+		if d.err == nil {
+			n.tree.Build(count, n.leaf(uint16(i+1)), limits.Run)
+		}
+	}
+	if d.err == nil {
+		s.indexKeys()
 	}
 }
 

@@ -170,7 +170,7 @@ func (s *Spend) verify(x *exec) *Refusal {
 // verifyTargets wants every account that is paid to exist now, so that paying out later can't fail.
 func (s *Spend) verifyTargets(x *exec) *Refusal {
 	for i, out := range s.msg.TxOut {
-		if id, ok := htlc.ParseAccountScript(out.PkScript); ok && x.s.record(id) == nil {
+		if id, ok := htlc.ParseAccountScript(out.PkScript); ok && x.s.peek(id) == nil {
 			return refuse(CodeTargetAccount, "output %d pays account %s, which does not exist", i, id)
 		}
 	}

@@ -43,6 +43,8 @@ type State struct {
 	// nodes[i] is ledger node i+1.
 	nodes    []*ledgerNode
 	nodeTree merkle.Tree
+	// keys finds accounts by public key.
+	keys keyIndex
 	// pool is what is in no account, contract or output: fees return to it.
 	pool types.Amount
 
@@ -63,6 +65,7 @@ type State struct {
 	// queue holds the direct transactions that wait for their block; queueHash is its part of the state root.
 	queue map[types.Height][]queued
 
+	workers  Workers
 	verifier verifier
 	// waiting is what Check has accepted since the last block.
 	waiting waiting
@@ -81,7 +84,7 @@ func NewState(g Genesis) (*State, error) {
 		balance := share - types.Amount(id.Node)
 		s.addNode(n.PublicKey)
 		s.addAccount(id, n.Account0, balance)
-		s.nodes[i].accounts[0].PairedNode = id.Node // E17: the first admin is paired with itself
+		s.record(id).PairedNode = id.Node // E17: the first admin is paired with itself
 		s.pool -= balance
 	}
 	return s, nil
@@ -124,7 +127,7 @@ func (s *State) Pool() types.Amount { return s.pool }
 
 // Account returns an account; ErrNotFound when there is none.
 func (s *State) Account(id types.AccountID) (Account, error) {
-	r := s.record(id)
+	r := s.peek(id)
 	if r == nil {
 		return Account{}, ErrNotFound
 	}
@@ -133,7 +136,7 @@ func (s *State) Account(id types.AccountID) (Account, error) {
 
 // Record returns an account as the original stores it; ErrNotFound when there is none.
 func (s *State) Record(id types.AccountID) (Record, error) {
-	r := s.record(id)
+	r := s.peek(id)
 	if r == nil {
 		return Record{}, ErrNotFound
 	}
@@ -143,7 +146,7 @@ func (s *State) Record(id types.AccountID) (Record, error) {
 // Accounts is the number of accounts of a node, 0 for a node that does not exist.
 func (s *State) Accounts(node uint16) int {
 	if n := s.node(node); n != nil {
-		return len(n.accounts)
+		return n.accounts.len()
 	}
 	return 0
 }
@@ -173,13 +176,23 @@ func (s *State) node(id uint16) *ledgerNode {
 	return s.nodes[id-1]
 }
 
-// record returns the stored record, to be changed only together with touch.
-func (s *State) record(id types.AccountID) *Record {
+// peek returns the stored record to be read, nil when there is none. It changes nothing.
+func (s *State) peek(id types.AccountID) *Record {
 	n := s.node(id.Node)
-	if n == nil || int64(id.User) >= int64(len(n.accounts)) {
+	if n == nil {
 		return nil
 	}
-	return &n.accounts[id.User]
+	return n.accounts.at(id.User)
+}
+
+// record returns the stored record to be changed, nil when there is none; whoever changes it calls touch, and indexKey when it
+// has another key.
+func (s *State) record(id types.AccountID) *Record {
+	n := s.node(id.Node)
+	if n == nil {
+		return nil
+	}
+	return n.accounts.change(id.User)
 }
 
 func (s *State) touch(id types.AccountID) {
@@ -190,17 +203,18 @@ func (s *State) touch(id types.AccountID) {
 // addAccount appends an account to an existing node; id.User must be the next number.
 func (s *State) addAccount(id types.AccountID, key [32]byte, balance types.Amount) {
 	n := s.node(id.Node)
-	n.accounts = append(n.accounts, Record{
+	n.accounts.append(Record{
 		Msid: 1, Time: uint32(s.time), PublicKey: key, Hash: initialHash(s.params.Genesis, id, key),
 		LocalChange: uint32(s.time), RemoteChange: uint32(s.time),
 	})
+	s.indexKey(id)
 	s.addBalance(id, balance)
 }
 
 // addBalance changes an account's balance, and with it its node's weight. Callers know that neither leaves its bounds.
 func (s *State) addBalance(id types.AccountID, a types.Amount) {
 	n := s.node(id.Node)
-	n.accounts[id.User].Balance += a
+	n.accounts.change(id.User).Balance += a
 	n.Weight += a
 	s.touch(id)
 }

@@ -114,10 +114,10 @@ func TestSnapshotRefused(t *testing.T) {
 		t.Fatal("trailing byte:", err)
 	}
 	for name, l := range map[string]Limits{
-		"bytes":     {int64(len(raw) - 1), 100, 100, 100},
-		"accounts":  {1 << 20, 3, 100, 100},
-		"contracts": {1 << 20, 100, 3, 100},
-		"outputs":   {1 << 20, 100, 100, 1},
+		"bytes":     {Bytes: int64(len(raw) - 1), Accounts: 100, Contracts: 100, Outputs: 100},
+		"accounts":  {Bytes: 1 << 20, Accounts: 3, Contracts: 100, Outputs: 100},
+		"contracts": {Bytes: 1 << 20, Accounts: 100, Contracts: 3, Outputs: 100},
+		"outputs":   {Bytes: 1 << 20, Accounts: 100, Contracts: 100, Outputs: 1},
 	} {
 		if err := decode(raw, l); !errors.Is(err, ErrSnapshot) {
 			t.Errorf("limit of %s: %v", name, err)
@@ -135,7 +135,7 @@ func TestProofs(t *testing.T) {
 	w := busy(t)
 	root := w.s.Root()
 	for i, n := range w.s.nodes {
-		for user := range n.accounts {
+		for user := range n.accounts.len() {
 			id := types.AccountID{Node: uint16(i + 1), User: uint32(user)}
 			p, err := w.s.AccountProof(id)
 			if err != nil {
@@ -179,8 +179,8 @@ func TestProofs(t *testing.T) {
 func TestVerifyFindsDamage(t *testing.T) {
 	for name, damage := range map[string]func(s *State){
 		"money from nothing": func(s *State) { s.pool++ },
-		"negative balance":   func(s *State) { s.nodes[0].accounts[1].Balance = -1 },
-		"stale leaf":         func(s *State) { s.nodes[0].accounts[1].Msid++ },
+		"negative balance":   func(s *State) { s.nodes[0].accounts.change(1).Balance = -1 },
+		"stale leaf":         func(s *State) { s.nodes[0].accounts.change(1).Msid++ },
 		"forgotten deadline": func(s *State) { clear(s.due) },
 		"lost output": func(s *State) {
 			for p := range s.outputs {
