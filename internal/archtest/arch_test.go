@@ -14,7 +14,7 @@ import (
 const module = "github.com/eschaton-network/chand/"
 
 // order lists rings 0 and 1; a package may import the ones before it (sub-packages count as their parent).
-var order = []string{"types", "merkle", "wire", "htlc", "ledger", "channel", "route", "statement", "oracle", "market", "timestamp"}
+var order = []string{"types", "merkle", "wire", "htlc", "ledger", "esc", "channel", "route", "statement", "oracle", "market", "timestamp"}
 
 // shells are ring 3: rings 0 and 1 and the libraries each wraps, listed by prefix. nil: the standard library alone.
 var shells = map[string][]string{
