@@ -76,6 +76,8 @@ type Tx struct {
 	raw, signedBytes []byte
 	// malformed is why a transaction that could be read is refused whatever the state.
 	malformed *Refusal
+	// verdict is what is known about the signature.
+	verdict verdict
 }
 
 // Fee is what the sender of such a transaction pays, in units. docs/ledger.md has the table.
