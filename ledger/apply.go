@@ -20,6 +20,8 @@ type Outcome struct {
 	// Events is everything that happened, in order: each transaction's effects, then its TxDone, each message's MessageDone after
 	// its transactions; then what was due.
 	Events []Event
+	// Validators are the changes of the validator set, for the block after next; power 0 removes a key.
+	Validators []Validator
 }
 
 // eventLog collects the events of a block.
@@ -51,6 +53,7 @@ func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcom
 	s.height, s.time = height, max(s.time, min(time, maxTime))
 	s.waiting.reset()
 	b := &block{s: s, out: Outcome{Block: make([]Refusal, len(txs))}}
+	s.punish(&b.log)
 	for i, raw := range txs {
 		if r := b.include(raw); r != nil {
 			b.out.Block[i] = *r
@@ -59,6 +62,8 @@ func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcom
 	b.direct()
 	s.blockTxs = b.roots.Root()
 	s.settleDue(&b.log)
+	s.release(&b.log)
+	b.out.Validators = s.elect()
 	b.out.Events = b.log.events
 	return b.out
 }

@@ -62,6 +62,8 @@ func (b *block) include(raw []byte) *Refusal {
 		return b.message(raw)
 	case raw[0] == blockDirect:
 		return b.enqueue(raw[1:])
+	case raw[0] == blockEvidence:
+		return b.evidence(raw)
 	}
 	return refuse(CodeType, "block transactions of kind %d are not known here", raw[0])
 }

@@ -11,6 +11,8 @@ import (
 type Node struct {
 	// PublicKey signs the node's messages, receipts and blocks.
 	PublicKey types.Hash `json:"public_key"`
+	// OldKey is the key before the last change, zero when there was none: what it signed still counts as evidence.
+	OldKey types.Hash `json:"old_key"`
 	// MessageHash is the root of the node's last message; at the start bound to genesis, number and key.
 	MessageHash types.Hash `json:"message_hash"`
 	// Msid is the number of the last message, Mtim its time; 0 before the first.
@@ -41,12 +43,13 @@ const (
 )
 
 // nodeFixed is the size of a node's encoding.
-const nodeFixed = 32 + 32 + 4 + 4 + 4 + 2 + 4 + 4 + 8 + 8 + 4
+const nodeFixed = 32 + 32 + 32 + 4 + 4 + 4 + 2 + 4 + 4 + 8 + 8 + 4
 
 // appendNode writes a node as it is hashed and stored in snapshots.
 func appendNode(b []byte, n *Node) []byte {
 	le := binary.LittleEndian
 	b = append(b, n.PublicKey[:]...)
+	b = append(b, n.OldKey[:]...)
 	b = append(b, n.MessageHash[:]...)
 	b = le.AppendUint32(b, n.Msid)
 	b = le.AppendUint32(b, n.Mtim)
@@ -62,7 +65,7 @@ func appendNode(b []byte, n *Node) []byte {
 // parseNode reads nodeFixed bytes that appendNode wrote.
 func parseNode(b []byte) (n Node) {
 	r := reader{b: b}
-	n.PublicKey, n.MessageHash = r.hash(), r.hash()
+	n.PublicKey, n.OldKey, n.MessageHash = r.hash(), r.hash(), r.hash()
 	n.Msid, n.Mtim, n.Status = r.u32(), r.u32(), r.u32()
 	n.Port, n.IPv4, n.Active = r.u16(), r.u32(), types.Height(r.u32())
 	n.Weight, n.Leased, n.Accounts = r.amount(), r.amount(), r.u32()
@@ -110,6 +113,12 @@ func (s *State) addNode(key types.Hash) uint16 {
 		PublicKey: key, MessageHash: initialMessageHash(s.params.Genesis, id, key), Active: s.height,
 	}})
 	return id
+}
+
+// setNodeKey changes a node's key. Votes are signed with it from the block after next on.
+func (s *State) setNodeKey(id uint16, key types.Hash) {
+	n := s.touchNode(id)
+	n.OldKey, n.PublicKey = n.PublicKey, key
 }
 
 // touchNode returns a node to be changed.

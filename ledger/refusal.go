@@ -36,6 +36,8 @@ const (
 	CodeLockTime        uint32 = 269 // a lock time or relative lock has not passed
 	CodePending         uint32 = 270 // the sender has another transaction with this number waiting
 	CodeBusy            uint32 = 271 // too much is waiting; try again after the next block
+	CodeNoLease         uint32 = 272 // the account has not leased that much to the node
+	CodeEvidence        uint32 = 273 // the evidence does not prove what it says, or is of no use any more
 )
 
 // Refusal says why a transaction is refused: a code for programs and a sentence for people.

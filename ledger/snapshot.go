@@ -44,7 +44,7 @@ func (s *State) Freeze() *Frozen {
 	s.rehash()
 	f := &Frozen{State{genesis: s.genesis, params: s.params, height: s.height, time: s.time, pool: s.pool, parts: s.parts, blockTxs: s.blockTxs,
 		nodes:     make([]*ledgerNode, len(s.nodes)),
-		contracts: maps.Clone(s.contracts), outputs: maps.Clone(s.outputs), queue: maps.Clone(s.queue)}}
+		contracts: maps.Clone(s.contracts), outputs: maps.Clone(s.outputs), queue: maps.Clone(s.queue), stake: s.stake.freeze()}}
 	for i, n := range s.nodes {
 		f.s.nodes[i] = &ledgerNode{Node: n.Node, accounts: n.accounts.freeze()}
 	}
@@ -102,6 +102,7 @@ func (s *State) encode(out io.Writer) error {
 	}
 	w.Write(s.blockTxs[:])
 	w.Write(s.appendQueue(nil))
+	w.Write(s.appendStake(nil))
 	root := s.parts.Root()
 	w.Write(root[:])
 	return w.Flush()
@@ -250,6 +251,7 @@ func (d *decoder) state(limits Limits) (*State, types.Hash, error) {
 	d.outputs(s, limits.Outputs)
 	s.blockTxs = d.hash()
 	d.queue(s)
+	d.stake(s, limits.Outputs)
 	return s, d.hash(), d.err
 }
 

@@ -65,6 +65,9 @@ type State struct {
 	// queue holds the direct transactions that wait for their block; queueHash is its part of the state root.
 	queue map[types.Height][]queued
 
+	// stake has the leases and the validators.
+	stake stake
+
 	workers  Workers
 	verifier verifier
 	// waiting is what Check has accepted since the last block.
@@ -87,6 +90,7 @@ func NewState(g Genesis) (*State, error) {
 		s.record(id).PairedNode = id.Node // E17: the first admin is paired with itself
 		s.pool -= balance
 	}
+	s.markValidators()
 	return s, nil
 }
 
@@ -107,6 +111,7 @@ func emptyState(g Genesis) (*State, error) {
 		outputs:   make(map[OutPoint]*Output),
 		queue:     make(map[types.Height][]queued),
 		blockTxs:  merkle.EmptyRoot,
+		stake:     newStake(g),
 	}, nil
 }
 

@@ -17,6 +17,8 @@ const (
 	TypeOpenContract     byte = 32
 	TypeSpend            byte = 33
 	TypeAnchor           byte = 34
+	TypeLease            byte = 40
+	TypeCancelLease      byte = 41
 )
 
 const (
@@ -177,6 +179,8 @@ func init() { // breaks the initialisation cycle between bodies and decoder
 		TypeOpenContract:     readOpenContract,
 		TypeSpend:            readSpend,
 		TypeAnchor:           readAnchor,
+		TypeLease:            readLease,
+		TypeCancelLease:      readCancelLease,
 	}
 }
 

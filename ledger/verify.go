@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/merkle"
@@ -74,6 +75,23 @@ func (s *State) verifyTables() error {
 		}
 		if err := add("output "+p.TxID.String(), o.Value); err != nil {
 			return err
+		}
+	}
+	leased := make(map[uint16]types.Amount)
+	for k, a := range s.stake.bonds {
+		if a <= 0 || s.record(k.From) == nil || s.node(k.Node) == nil || k.Due != 0 && (k.Due <= s.height || !slices.Contains(s.stake.releases[k.Due], k)) {
+			return fmt.Errorf("%w: bond of %d units of %s for node %d, due %d", ErrInvariant, a, k.From, k.Node, k.Due)
+		}
+		if k.Due == 0 {
+			leased[k.Node] += a
+		}
+		if err := add("bond of "+k.From.String(), a); err != nil {
+			return err
+		}
+	}
+	for i, n := range s.nodes {
+		if leased[uint16(i+1)] != n.Leased {
+			return fmt.Errorf("%w: leases to node %d are %d units, it says %d", ErrInvariant, i+1, leased[uint16(i+1)], n.Leased)
 		}
 	}
 	if total != Supply {

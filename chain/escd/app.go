@@ -99,6 +99,11 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 		Height: types.Height(req.Height), Time: types.Time(req.Time.Unix()),
 		Hash: types.Hash(req.Hash), AppHash: a.state.Root(),
 	}}
+	for _, m := range req.Misbehavior {
+		if m.Type == abci.MisbehaviorType_DUPLICATE_VOTE && len(m.Validator.Address) == 20 {
+			a.state.Accuse([20]byte(m.Validator.Address))
+		}
+	}
 	done := a.state.Apply(r.Height, r.Time, req.Txs)
 	out := &abci.ResponseFinalizeBlock{TxResults: make([]*abci.ExecTxResult, len(req.Txs))}
 	for i, t := range done.Block {
@@ -113,6 +118,9 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 		} else {
 			r.refused++
 		}
+	}
+	for _, v := range done.Validators {
+		out.ValidatorUpdates = append(out.ValidatorUpdates, abci.Ed25519ValidatorUpdate(v.PublicKey[:], v.Power))
 	}
 	a.waiting.reapply(a.state, ids)
 	r.events = done.Events
@@ -167,6 +175,9 @@ func (a *app) save() error {
 func (a *app) CheckTx(_ context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if ledger.IsEvidence(req.Tx) {
+		return checked(a.state.CheckEvidence(req.Tx))
+	}
 	raw, direct := ledger.ParseDirect(req.Tx)
 	if !direct {
 		return &abci.ResponseCheckTx{Code: ledger.CodeType, Log: "only direct transactions are taken here"}, nil
@@ -174,6 +185,13 @@ func (a *app) CheckTx(_ context.Context, req *abci.RequestCheckTx) (*abci.Respon
 	err := a.state.Check(raw)
 	if err == nil {
 		a.waiting.add(raw)
+	}
+	return checked(err)
+}
+
+// checked is the answer of CheckTx to what the rules say.
+func checked(err error) (*abci.ResponseCheckTx, error) {
+	if err == nil {
 		return &abci.ResponseCheckTx{Code: ledger.CodeOK}, nil
 	}
 	var refusal *ledger.Refusal

@@ -35,6 +35,10 @@ const (
 	kindAnchored
 	kindBroadcasted
 	kindMessageDone
+	kindLeased
+	kindLeaseCancelled
+	kindLeaseReleased
+	kindNodeCut
 )
 
 var errRecord = errors.New("block events on disk are damaged")
@@ -114,6 +118,11 @@ func (w *writer) place(p ledger.Place) {
 	w.u32(p.Msid)
 	w.u32(p.Position)
 }
+func (w *writer) lease(from types.AccountID, node uint16, a types.Amount) {
+	w.account(from)
+	w.u16(node)
+	w.u64(uint64(a))
+}
 func (w *writer) bool(v bool) {
 	if v {
 		w.u8(1)
@@ -185,6 +194,23 @@ func (w *writer) event(e ledger.Event) error {
 		for _, h := range e.Hashes {
 			w.raw(h[:])
 		}
+	case ledger.Leased:
+		w.u8(kindLeased)
+		w.lease(e.From, e.Node, e.Amount)
+	case ledger.LeaseCancelled:
+		w.u8(kindLeaseCancelled)
+		w.lease(e.From, e.Node, e.Amount)
+		w.u32(uint32(e.Due))
+	case ledger.LeaseReleased:
+		w.u8(kindLeaseReleased)
+		w.lease(e.From, e.Node, e.Amount)
+	case ledger.NodeCut:
+		w.u8(kindNodeCut)
+		w.u16(e.Node)
+		w.u8(e.Offence)
+		w.u64(uint64(e.Amount))
+		w.u64(uint64(e.Reward))
+		w.account(e.Reporter)
 	case ledger.Broadcasted:
 		w.u8(kindBroadcasted)
 		w.raw(e.TxID[:])
@@ -274,6 +300,14 @@ func (d *reader) event() ledger.Event {
 			e.Hashes[i] = d.hash()
 		}
 		return e
+	case kindLeased:
+		return ledger.Leased{From: d.account(), Node: d.u16(), Amount: types.Amount(d.u64())}
+	case kindLeaseCancelled:
+		return ledger.LeaseCancelled{From: d.account(), Node: d.u16(), Amount: types.Amount(d.u64()), Due: types.Height(d.u32())}
+	case kindLeaseReleased:
+		return ledger.LeaseReleased{From: d.account(), Node: d.u16(), Amount: types.Amount(d.u64())}
+	case kindNodeCut:
+		return ledger.NodeCut{Node: d.u16(), Offence: d.u8(), Amount: types.Amount(d.u64()), Reward: types.Amount(d.u64()), Reporter: d.account()}
 	case kindBroadcasted:
 		return ledger.Broadcasted{TxID: d.hash(), From: d.account(), Data: d.blob()}
 	}

@@ -15,6 +15,8 @@ func sampleRecord() *blockRecord {
 		BlockInfo: ledger.BlockInfo{Height: 7, Time: 1500000000, Hash: h("hash"), AppHash: h("app")},
 		nanos:     1500000000123456789, txs: 3, refused: 1, bytes: 500,
 		events: []ledger.Event{
+			ledger.Leased{From: admin, Node: 3, Amount: 5}, ledger.LeaseCancelled{From: admin, Node: 3, Amount: 5, Due: 9},
+			ledger.LeaseReleased{From: admin, Node: 3, Amount: 4}, ledger.NodeCut{Node: 3, Offence: 1, Amount: 80, Reward: 5, Reporter: admin},
 			ledger.MessageDone{Node: 2, Msid: 7, Time: 1700000000, Root: h("root"), Txs: 3, Code: 11, Text: "out of order"},
 			ledger.TxDone{ID: h("tx"), Place: ledger.Place{Node: 1, Msid: 8, Position: 2}, Sender: admin, Msid: 4, Code: 9, Text: "no money"},
 			ledger.Deposited{From: admin, To: types.AccountID{Node: 2, User: 3}, Amount: 5, Message: h("m")},

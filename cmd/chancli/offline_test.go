@@ -26,7 +26,7 @@ import (
 // signedBlock makes a bundle of a block with this data hash, signed by the key.
 func signedBlock(t *testing.T, chainID string, key ed25519.PrivKey, height int64, data []byte) []byte {
 	t.Helper()
-	vals := cmt.NewValidatorSet([]*cmt.Validator{cmt.NewValidator(key.PubKey(), light.Power)})
+	vals := cmt.NewValidatorSet([]*cmt.Validator{cmt.NewValidator(key.PubKey(), 10)})
 	zero := types.SHA256(nil)
 	at := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	h := &cmt.Header{Version: cmtversion.Consensus{Block: cmtconst.BlockProtocol}, ChainID: chainID, Height: height, Time: at,

@@ -28,7 +28,7 @@ func groupOf(names string) group {
 	for _, n := range names {
 		key := ed25519.GenPrivKeyFromSecret([]byte(fmt.Sprint("advance test ", n)))
 		g.keys[string(key.PubKey().Address())] = key
-		vals = append(vals, cmt.NewValidator(key.PubKey(), Power))
+		vals = append(vals, cmt.NewValidator(key.PubKey(), 10))
 	}
 	g.set = cmt.NewValidatorSet(vals)
 	return g

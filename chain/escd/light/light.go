@@ -17,8 +17,6 @@ const (
 	// MaxBundle bounds a bundle: one signature of about 110 bytes and one validator of about 100 for each of at most
 	// CometBFT's 10,000 validators would be 2 MB.
 	MaxBundle = 2 << 20
-	// Power is each first validator's voting power.
-	Power = 10
 )
 
 // ErrBundle is wrapped by every refusal of a bundle.
@@ -60,8 +58,9 @@ func TrustOf(g ledger.Genesis) (Trust, error) {
 	if err != nil {
 		return Trust{}, err
 	}
-	vals, seen := make([]*cmt.Validator, len(g.Nodes)), make(map[string]bool, len(g.Nodes))
-	for i, v := range Validators(g) {
+	first := Validators(g)
+	vals, seen := make([]*cmt.Validator, len(first)), make(map[string]bool, len(first))
+	for i, v := range first {
 		if seen[string(v.Address)] {
 			return Trust{}, fmt.Errorf("genesis: node %d has the key of another node", i+1)
 		}
@@ -75,12 +74,13 @@ func TrustOf(g ledger.Genesis) (Trust, error) {
 	return Trust{ChainID: g.ChainID, Genesis: hash, validators: set}, nil
 }
 
-// Validators are the nodes of a genesis document as CometBFT's first validator set: equal power each.
+// Validators are the ledger's first validators for CometBFT. g is normal: it comes from ledger.ParseGenesis or a running node.
 func Validators(g ledger.Genesis) []cmt.GenesisValidator {
-	out := make([]cmt.GenesisValidator, len(g.Nodes))
-	for i, n := range g.Nodes {
-		key := ed25519.PubKey(n.PublicKey[:])
-		out[i] = cmt.GenesisValidator{Address: key.Address(), PubKey: key, Power: Power, Name: fmt.Sprintf("%04X", i+1)}
+	first := g.GenesisValidators()
+	out := make([]cmt.GenesisValidator, len(first))
+	for i, v := range first {
+		key := ed25519.PubKey(v.PublicKey[:])
+		out[i] = cmt.GenesisValidator{Address: key.Address(), PubKey: key, Power: v.Power, Name: fmt.Sprintf("%04X", v.Node)}
 	}
 	return out
 }
