@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 
+	"github.com/eschaton-network/chand/merkle"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -17,6 +18,9 @@ type Outcome struct {
 	Block []Refusal
 	// Results has one entry for each user transaction, in the order of execution, with its place.
 	Results []TxDone
+	// Roots are the roots of the messages taken and the ids of the direct transactions, in the order of the block: the leaves of the
+	// part "transactions" of the state root.
+	Roots []types.Hash
 	// Events is everything that happened, in order: each transaction's effects, then its TxDone, each message's MessageDone after
 	// its transactions; then what was due.
 	Events []Event
@@ -60,7 +64,7 @@ func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcom
 		}
 	}
 	b.direct()
-	s.blockTxs = b.roots.Root()
+	s.blockTxs = merkle.RootOf(b.out.Roots)
 	s.settleDue(&b.log)
 	s.release(&b.log)
 	b.out.Validators = s.elect()

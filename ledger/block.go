@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/eschaton-network/chand/merkle"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -47,8 +46,6 @@ type block struct {
 	s   *State
 	log eventLog
 	out Outcome
-	// roots is the tree over messages' roots and direct transactions' ids: part "transactions" of the state root.
-	roots merkle.Tree
 	// directs counts the direct transactions included.
 	directs uint32
 }
@@ -81,7 +78,7 @@ func (b *block) message(raw []byte) *Refusal {
 	root := m.Root()
 	n := b.s.touchNode(m.Node)
 	n.MessageHash, n.Msid, n.Mtim, n.Active = root, m.Msid, uint32(m.Time), b.s.height
-	b.roots.Set(b.roots.Len(), root)
+	b.out.Roots = append(b.out.Roots, root)
 	b.s.verifyAhead(txs)
 	for i, tx := range txs {
 		place := Place{Node: m.Node, Msid: m.Msid, Position: uint32(i + 1)}
@@ -167,7 +164,7 @@ func (b *block) enqueue(raw []byte) *Refusal {
 		b.log.emit(d)
 		return r
 	}
-	b.roots.Set(b.roots.Len(), tx.ID)
+	b.out.Roots = append(b.out.Roots, tx.ID)
 	b.s.queue[due] = append(b.s.queue[due], queued{raw: slices.Clone(raw), place: place})
 	return nil
 }

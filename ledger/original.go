@@ -174,7 +174,10 @@ func (m *NodeMessage) id() []byte {
 
 // TxLeaf is the leaf of a transaction in its message's tree: its hash, the first three words XORed with its id. position counts from 1.
 func TxLeaf(wire []byte, node uint16, msid, position uint32) types.Hash {
-	h := types.SHA256(wire)
+	return txLeaf(types.SHA256(wire), node, msid, position)
+}
+
+func txLeaf(h types.Hash, node uint16, msid, position uint32) types.Hash {
 	for i, v := range []uint32{uint32(node), msid, position} {
 		w := h[4*i : 4*i+4]
 		binary.LittleEndian.PutUint32(w, binary.LittleEndian.Uint32(w)^v)
@@ -183,13 +186,16 @@ func TxLeaf(wire []byte, node uint16, msid, position uint32) types.Hash {
 }
 
 // Root is the message's root hash.
-func (m *NodeMessage) Root() types.Hash {
+func (m *NodeMessage) Root() types.Hash { return TreeHash(m.leaves()) }
+
+// leaves are those of the message's tree: its head, then its transactions.
+func (m *NodeMessage) leaves() []types.Hash {
 	leaves := make([]types.Hash, 1, 1+len(m.Txs))
 	leaves[0] = types.SHA256(m.id())
 	for i, tx := range m.Txs {
 		leaves = append(leaves, TxLeaf(tx, m.Node, m.Msid, uint32(i+1)))
 	}
-	return TreeHash(leaves)
+	return leaves
 }
 
 // Sign signs the message as the successor of the node's message with root previous.

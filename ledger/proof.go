@@ -37,8 +37,14 @@ func (p *Parts) Root() types.Hash {
 
 // Root is the state root (AppHash): a tagged hash of the parts above. Leaves changed since the last call are rehashed.
 func (s *State) Root() types.Hash {
+	p := s.Parts()
+	return p.Root()
+}
+
+// Parts are the hashes that Root is made of. Leaves changed since the last call are rehashed.
+func (s *State) Parts() Parts {
 	s.rehash()
-	return s.parts.Root()
+	return s.parts
 }
 
 func (s *State) rehash() {
