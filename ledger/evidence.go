@@ -11,8 +11,12 @@ import (
 const (
 	// OffenceMessages: it signed two messages with one number.
 	OffenceMessages uint8 = 1
-	// OffenceBlocks: its validator signed two blocks or votes of one round (CometBFT's own evidence).
+	// OffenceBlocks: its validator signed two different votes of one round (CometBFT's own evidence, never a transaction).
 	OffenceBlocks uint8 = 2
+	// OffenceReceipt: a message that it signed does not hold what its receipt promised for it.
+	OffenceReceipt uint8 = 3
+	// OffenceOverdue: the deadline of its receipt has passed, and the message promised is in no block.
+	OffenceOverdue uint8 = 4
 )
 
 const (
@@ -33,16 +37,30 @@ type SignedMessage struct {
 	Raw      []byte
 }
 
-// DoubleMessage is evidence that a node signed two messages with one number. Anybody may submit it; Reporter gets the reward.
-type DoubleMessage struct {
+// Evidence convicts a node of an offence by what it signed itself. Anybody may submit it; Reporter gets the reward.
+type Evidence struct {
+	Offence  uint8
 	Reporter types.AccountID
-	Messages [2]SignedMessage
+	// Receipt is the promise that was broken (OffenceReceipt, OffenceOverdue).
+	Receipt Receipt
+	// Messages are two for OffenceMessages, one for OffenceReceipt, else none.
+	Messages []SignedMessage
 }
 
-// Encode makes the block transaction: 0xE1, offence(1), reporter(6), then for each message: previous(32), length(4), bytes.
-func (e DoubleMessage) Encode() []byte {
+// shapes says how many messages each offence needs, and whether a receipt.
+var shapes = map[uint8]struct {
+	receipt  bool
+	messages int
+}{OffenceMessages: {false, 2}, OffenceReceipt: {true, 1}, OffenceOverdue: {true, 0}}
+
+// Encode makes the block transaction: 0xE1, offence(1), reporter(6), the receipt if there is one, then for each message:
+// previous(32), length(4), bytes.
+func (e Evidence) Encode() []byte {
 	r := accountBytes(e.Reporter)
-	b := append([]byte{blockEvidence, OffenceMessages}, r[:]...)
+	b := append([]byte{blockEvidence, e.Offence}, r[:]...)
+	if shapes[e.Offence].receipt {
+		b = append(b, e.Receipt.Bytes()...)
+	}
 	for _, m := range e.Messages {
 		b = append(b, m.Previous[:]...)
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(m.Raw)))
@@ -51,19 +69,32 @@ func (e DoubleMessage) Encode() []byte {
 	return b
 }
 
+// evidenceHead is marker(1) offence(1) reporter(6).
+const evidenceHead = 8
+
 // decodeEvidence reads what Encode wrote, strictly.
-func decodeEvidence(raw []byte) (e DoubleMessage, _ *Refusal) {
-	if len(raw) < 8 || len(raw) > MaxEvidence || raw[0] != blockEvidence || raw[1] != OffenceMessages {
-		return e, refuse(CodeEvidence, "evidence of %d bytes: want 8..%d, and an offence that is known", len(raw), MaxEvidence)
+func decodeEvidence(raw []byte) (e Evidence, _ *Refusal) {
+	if len(raw) < evidenceHead || len(raw) > MaxEvidence || raw[0] != blockEvidence {
+		return e, refuse(CodeEvidence, "evidence of %d bytes: want %d..%d", len(raw), evidenceHead, MaxEvidence)
+	}
+	shape, known := shapes[raw[1]]
+	if !known {
+		return e, refuse(CodeEvidence, "evidence of offence %d, which is not known here", raw[1])
 	}
 	r := reader{b: raw, at: 2}
-	e.Reporter = r.account()
-	for i := range e.Messages {
-		m := &e.Messages[i]
-		m.Previous = r.hash()
+	e.Offence, e.Reporter = raw[1], r.account()
+	if shape.receipt && r.fits(ReceiptSize, 1) {
+		var err error
+		if e.Receipt, err = ParseReceipt(r.take(ReceiptSize)); err != nil {
+			return e, refuse(CodeEvidence, "%v", err)
+		}
+	}
+	for range shape.messages {
+		m := SignedMessage{Previous: r.hash()}
 		if n := r.u32(); n <= MaxMessage && r.fits(int(n), 1) {
 			m.Raw = r.take(int(n))
 		}
+		e.Messages = append(e.Messages, m)
 	}
 	if r.short || r.at != len(raw) {
 		return e, refuse(CodeEvidence, "evidence of %d bytes does not match its contents", len(raw))
@@ -83,33 +114,92 @@ func (s *State) CheckEvidence(raw []byte) error {
 }
 
 // guilty finds the node that evidence convicts.
-func (s *State) guilty(raw []byte) (node uint16, e DoubleMessage, _ *Refusal) {
+func (s *State) guilty(raw []byte) (node uint16, e Evidence, _ *Refusal) {
 	e, r := decodeEvidence(raw)
 	if r != nil {
 		return 0, e, r
 	}
-	var heads [2]*NodeMessage
+	var heads []*NodeMessage
+	var txs []*Tx
 	for i, m := range e.Messages {
-		if heads[i], _, r = decodeMessage(m.Raw); r != nil {
+		var head *NodeMessage
+		if head, txs, r = decodeMessage(m.Raw); r != nil {
 			return 0, e, refuse(CodeEvidence, "message %d of the evidence: %s", i+1, r.Text)
 		}
+		heads = append(heads, head)
 	}
-	a, b := heads[0], heads[1]
-	n := s.node(a.Node)
+	switch e.Offence {
+	case OffenceMessages:
+		node, r = s.contradicts(heads)
+	case OffenceReceipt:
+		node, r = e.Receipt.Node, breaks(&e.Receipt, heads[0], txs)
+	case OffenceOverdue:
+		node, r = e.Receipt.Node, s.overdue(&e.Receipt)
+	}
+	if r != nil {
+		return 0, e, r
+	}
+	return node, e, s.signedAll(node, &e, heads)
+}
+
+// signedAll tells whether an existing, open node signed what the evidence holds, with its key or the one before.
+func (s *State) signedAll(node uint16, e *Evidence, heads []*NodeMessage) *Refusal {
+	n := s.node(node)
 	switch {
-	case n == nil || a.Node != b.Node || a.Msid != b.Msid:
-		return 0, e, refuse(CodeEvidence, "the messages are number %d of node %d and %d of node %d: want two of one number", a.Msid, a.Node, b.Msid, b.Node)
+	case n == nil:
+		return refuse(CodeEvidence, "node %d does not exist", node)
 	case n.Status&NodeDoubleSpend != 0:
-		return 0, e, refuse(CodeEvidence, "node %d is closed already", a.Node)
-	case a.Root() == b.Root():
-		return 0, e, refuse(CodeEvidence, "both messages are the same")
+		return refuse(CodeEvidence, "node %d is closed already", node)
+	}
+	either := func(valid func(key [32]byte) bool) bool {
+		return valid(n.PublicKey) || !n.OldKey.IsZero() && valid(n.OldKey)
+	}
+	if shapes[e.Offence].receipt && !either(func(key [32]byte) bool { return e.Receipt.Verify(key, s.params.Genesis) }) {
+		return refuse(CodeEvidence, "the receipt is not signed by node %d", node)
 	}
 	for i, m := range heads {
-		if !m.Verify(n.PublicKey, e.Messages[i].Previous) && (n.OldKey.IsZero() || !m.Verify(n.OldKey, e.Messages[i].Previous)) {
-			return 0, e, refuse(CodeEvidence, "message %d of the evidence is not signed by node %d", i+1, a.Node)
+		if !either(func(key [32]byte) bool { return m.Verify(key, e.Messages[i].Previous) }) {
+			return refuse(CodeEvidence, "message %d of the evidence is not signed by node %d", i+1, node)
 		}
 	}
-	return a.Node, e, nil
+	return nil
+}
+
+// contradicts wants two different messages with one number of one node.
+func (s *State) contradicts(heads []*NodeMessage) (uint16, *Refusal) {
+	a, b := heads[0], heads[1]
+	switch {
+	case a.Node != b.Node || a.Msid != b.Msid:
+		return 0, refuse(CodeEvidence, "the messages are number %d of node %d and %d of node %d: want two of one number", a.Msid, a.Node, b.Msid, b.Node)
+	case a.Root() == b.Root():
+		return 0, refuse(CodeEvidence, "both messages are the same")
+	}
+	return a.Node, nil
+}
+
+// breaks wants a message that the receipt is for and that does not hold what it promises.
+func breaks(r *Receipt, m *NodeMessage, txs []*Tx) *Refusal {
+	if m.Node != r.Node || m.Msid != r.Msid {
+		return refuse(CodeEvidence, "the receipt is for message %d of node %d, this is %d of node %d", r.Msid, r.Node, m.Msid, m.Node)
+	}
+	var ids []types.Hash
+	for i := uint64(r.First) - 1; i < uint64(r.First)-1+uint64(r.Count) && i < uint64(len(txs)); i++ {
+		ids = append(ids, txs[i].ID)
+	}
+	if r.Covers(ids) {
+		return refuse(CodeEvidence, "the message holds what the receipt promises")
+	}
+	return nil
+}
+
+// overdue wants a receipt whose deadline has passed without its message. What is in a block by now is not overdue: whether it holds
+// what was promised is another offence.
+func (s *State) overdue(r *Receipt) *Refusal {
+	n := s.node(r.Node)
+	if s.height <= r.Deadline || n != nil && n.Msid >= r.Msid {
+		return refuse(CodeEvidence, "the receipt's deadline is block %d, this is %d, and message %d of node %d may be there", r.Deadline, s.height, r.Msid, r.Node)
+	}
+	return nil
 }
 
 // evidence executes evidence that is in a block.
@@ -118,7 +208,7 @@ func (b *block) evidence(raw []byte) *Refusal {
 	if r != nil {
 		return r
 	}
-	b.s.cut(&b.log, node, OffenceMessages, e.Reporter)
+	b.s.cut(&b.log, node, e.Offence, e.Reporter)
 	return nil
 }
 

@@ -108,11 +108,11 @@ func TestLease(t *testing.T) {
 }
 
 // double makes evidence of two messages with one number.
-func (w *world) double(node uint16, reporter types.AccountID) DoubleMessage {
+func (w *world) double(node uint16, reporter types.AccountID) Evidence {
 	n, _ := w.s.Node(node)
 	a := SignedMessage{n.MessageHash, w.message(node, w.sign(admin(node), SendOne{To: admin(node), Amount: 1}))}
 	clear(w.ahead)
-	return DoubleMessage{Reporter: reporter, Messages: [2]SignedMessage{a, {n.MessageHash, w.message(node)}}}
+	return Evidence{Offence: OffenceMessages, Reporter: reporter, Messages: []SignedMessage{a, {n.MessageHash, w.message(node)}}}
 }
 
 func TestDoubleMessage(t *testing.T) {
@@ -123,11 +123,11 @@ func TestDoubleMessage(t *testing.T) {
 	w.do(admin(1), CancelLease{Node: 2, Amount: 160})
 	e := w.double(2, admin(3))
 	same := e
-	same.Messages[1] = same.Messages[0]
+	same.Messages = []SignedMessage{e.Messages[0], e.Messages[0]}
 	forged := w.double(2, admin(3))
 	forged.Messages[0].Raw[10] ^= 1
 	other := e
-	other.Messages[0].Raw = w.message(1)
+	other.Messages = []SignedMessage{{e.Messages[0].Previous, w.message(1)}, e.Messages[1]}
 	for name, raw := range map[string][]byte{
 		"empty": {blockEvidence}, "same": same.Encode(), "forged": forged.Encode(), "two nodes": other.Encode(),
 		"cut off": e.Encode()[:100], "trailing": append(e.Encode(), 0),
@@ -174,10 +174,84 @@ func TestAccused(t *testing.T) {
 	}
 }
 
+// receipt promises transactions a place in message 1 of a node.
+func (w *world) receipt(node uint16, deadline types.Height, txs ...[]byte) Receipt {
+	var ids []types.Hash
+	for _, tx := range txs {
+		ids = append(ids, types.SHA256(tx))
+	}
+	r := NewReceipt(Place{node, 1, 1}, deadline, ids)
+	r.Sign(nodeSecret(node), w.s.Params().Genesis)
+	return r
+}
+
+func TestBrokenReceipt(t *testing.T) {
+	tx := func(w *world) []byte { return w.sign(admin(2), SendOne{To: admin(1), Amount: 1}) }
+	for name, c := range map[string]struct {
+		code uint32
+		make func(w *world) Evidence
+	}{
+		"kept": {CodeEvidence, func(w *world) Evidence {
+			raw, prev := tx(w), w.s.node(2).MessageHash
+			return Evidence{Offence: OffenceReceipt, Receipt: w.receipt(2, 9, raw), Messages: []SignedMessage{{prev, w.message(2, raw)}}}
+		}},
+		"message without it": {CodeOK, func(w *world) Evidence {
+			raw, prev := tx(w), w.s.node(2).MessageHash
+			return Evidence{Offence: OffenceReceipt, Receipt: w.receipt(2, 9, raw), Messages: []SignedMessage{{prev, w.message(2)}}}
+		}},
+		"another place": {CodeOK, func(w *world) Evidence {
+			raw, prev := tx(w), w.s.node(2).MessageHash
+			return Evidence{Offence: OffenceReceipt, Receipt: w.receipt(2, 9, raw), Messages: []SignedMessage{{prev, w.message(2, tx(w), raw)}}}
+		}},
+		"another message": {CodeEvidence, func(w *world) Evidence {
+			raw, prev := tx(w), w.s.node(2).MessageHash
+			first := w.message(2, raw)
+			w.s.Apply(w.s.Height()+1, w.s.Time(), [][]byte{first})
+			return Evidence{Offence: OffenceReceipt, Receipt: w.receipt(2, 9, raw), Messages: []SignedMessage{{prev, w.message(2)}}}
+		}},
+		"forged receipt": {CodeEvidence, func(w *world) Evidence {
+			raw, prev := tx(w), w.s.node(2).MessageHash
+			r := w.receipt(2, 9, raw)
+			r.Signature[3] ^= 1
+			return Evidence{Offence: OffenceReceipt, Receipt: r, Messages: []SignedMessage{{prev, w.message(2)}}}
+		}},
+		"not yet overdue": {CodeEvidence, func(w *world) Evidence {
+			return Evidence{Offence: OffenceOverdue, Receipt: w.receipt(2, w.s.Height()+1, tx(w))}
+		}},
+		"overdue": {CodeOK, func(w *world) Evidence {
+			return Evidence{Offence: OffenceOverdue, Receipt: w.receipt(2, w.s.Height(), tx(w))}
+		}},
+		"carried": {CodeEvidence, func(w *world) Evidence {
+			raw := tx(w)
+			r := w.receipt(2, w.s.Height(), raw)
+			w.s.Apply(w.s.Height()+1, w.s.Time(), [][]byte{w.message(2, raw)})
+			return Evidence{Offence: OffenceOverdue, Receipt: r}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 3)
+			w.blocks(2)
+			e := c.make(w)
+			e.Reporter = admin(3)
+			out := w.s.Apply(w.s.Height()+1, w.s.Time(), [][]byte{e.Encode()})
+			if out.Block[0].Code != c.code {
+				t.Errorf("code %d (%s), want %d", out.Block[0].Code, out.Block[0].Text, c.code)
+			}
+			if n, _ := w.s.Node(2); (n.Status&NodeDoubleSpend != 0) != (c.code == CodeOK) {
+				t.Errorf("status %d", n.Status)
+			}
+			if err := w.s.Verify(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
 func FuzzEvidence(f *testing.F) {
 	w := newWorld(f, 2)
 	f.Add(w.double(2, admin(1)).Encode())
 	f.Add([]byte{blockEvidence, OffenceMessages})
+	f.Add(Evidence{Offence: OffenceOverdue, Reporter: admin(1), Receipt: w.receipt(2, 0, []byte("x"))}.Encode())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		e, r := decodeEvidence(raw)
 		if r == nil && !reflect.DeepEqual(e.Encode(), raw) {
