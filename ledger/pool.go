@@ -58,10 +58,11 @@ type sender struct {
 }
 
 type pendingTx struct {
-	tx    *Tx
-	msid  uint32 // of the message
-	spent types.Amount
-	dead  bool
+	tx       *Tx
+	msid     uint32 // of the message
+	position uint32 // in it
+	spent    types.Amount
+	dead     bool
 }
 
 // Sent is a signed message.
@@ -184,7 +185,7 @@ func (p *Pool) append(w *sender, tx *Tx, spent types.Amount) {
 	p.bytes += len(tx.raw)
 	w.head = w.head.after(tx)
 	w.spent += spent
-	w.pending = append(w.pending, pendingTx{tx: tx, msid: p.last + uint32(len(p.messages)), spent: spent})
+	w.pending = append(w.pending, pendingTx{tx: tx, msid: p.last + uint32(len(p.messages)), position: uint32(len(m.txs)), spent: spent})
 }
 
 // open returns the message that takes a transaction of this size.
@@ -217,6 +218,21 @@ func (p *Pool) Account(id types.AccountID) (Account, error) {
 		a.Msid, a.Hash, a.PublicKey = w.head.msid, w.head.hash, w.head.key
 	}
 	return a, err
+}
+
+// Find returns what the pool holds of an account under a number: the transaction's id and its place.
+func (p *Pool) Find(from types.AccountID, msid uint32) (id types.Hash, place Place, ok bool) {
+	w := p.senders[from.User]
+	if from.Node != p.node || w == nil || len(w.pending) == 0 {
+		return id, place, false
+	}
+	last := len(w.pending) - 1 // the newest are in a row
+	i := last - int(int64(w.pending[last].tx.Msid)-int64(msid))
+	if i < 0 || i > last || w.pending[i].tx.Msid != msid {
+		return id, place, false
+	}
+	t := &w.pending[i]
+	return t.tx.ID, Place{Node: p.node, Msid: t.msid, Position: t.position}, true
 }
 
 // Waiting is the number of transactions in the pool and of those that are in no signed message yet, with their bytes.
@@ -313,8 +329,8 @@ func (p *Pool) Restore(signed [][]byte, pending []Logged) error {
 		p.messages = append(p.messages, &poolMessage{txs: txs, size: len(raw), sent: &Sent{Raw: raw, Msid: m.Msid, Time: m.Time, Root: m.Root(), Txs: len(txs)}})
 		p.signed++
 		p.root = m.Root()
-		for _, tx := range txs {
-			p.restored(tx, m.Msid)
+		for i, tx := range txs {
+			p.restored(tx, m.Msid, uint32(i+1))
 		}
 	}
 	for _, l := range pending {
@@ -337,7 +353,7 @@ func (p *Pool) Restore(signed [][]byte, pending []Logged) error {
 		if want := (Place{p.node, p.last + uint32(len(p.messages)), uint32(len(m.txs))}); l.Place != want || m.size > MaxMessage || len(m.txs) > MaxMessageTxs {
 			return fmt.Errorf("restore transaction %s: the next place is %s", l.Place, want)
 		}
-		p.restored(tx, l.Place.Msid)
+		p.restored(tx, l.Place.Msid, l.Place.Position)
 	}
 	for user, w := range p.senders {
 		p.rebase(user, w)
@@ -345,7 +361,7 @@ func (p *Pool) Restore(signed [][]byte, pending []Logged) error {
 	return nil
 }
 
-func (p *Pool) restored(tx *Tx, msid uint32) {
+func (p *Pool) restored(tx *Tx, msid, position uint32) {
 	p.txs++
 	p.bytes += len(tx.raw)
 	if tx.From.Node != p.node || p.s.peek(tx.From) == nil {
@@ -356,5 +372,5 @@ func (p *Pool) restored(tx *Tx, msid uint32) {
 		w = &sender{}
 		p.senders[tx.From.User] = w
 	}
-	w.pending = append(w.pending, pendingTx{tx: tx, msid: msid, spent: tx.Body.fee(tx.From) + tx.Body.cost(tx.From)})
+	w.pending = append(w.pending, pendingTx{tx: tx, msid: msid, position: position, spent: tx.Body.fee(tx.From) + tx.Body.cost(tx.From)})
 }
