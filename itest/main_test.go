@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -66,7 +67,7 @@ func newNetwork(t *testing.T, args ...string) *network {
 func (n *network) keepLogs() {
 	entries, _ := os.ReadDir(n.Dir)
 	for _, e := range entries {
-		if b, err := os.ReadFile(n.Dir + "/" + e.Name() + "/log.txt"); err == nil {
+		if b, err := os.ReadFile(filepath.Join(n.Dir, e.Name(), devnet.LogFile)); err == nil {
 			if len(b) > 6000 {
 				b = b[len(b)-6000:]
 			}

@@ -75,7 +75,7 @@ func cometConfig(c Config, g ledger.Genesis, p2pAddr string) *config.Config {
 	cfg.Consensus.TimeoutPrecommit = 200 * time.Millisecond
 	cfg.Consensus.TimeoutPrecommitDelta = 100 * time.Millisecond
 	cfg.Consensus.TimeoutCommit = time.Duration(g.BlockMillis) * time.Millisecond
-	cfg.Consensus.PeerGossipSleepDuration = 5 * time.Millisecond
+	cfg.Consensus.PeerGossipSleepDuration = gossipPause(g.BlockMillis)
 	cfg.Consensus.PeerQueryMaj23SleepDuration = 500 * time.Millisecond
 
 	cfg.RPC.ListenAddress = ""
@@ -87,6 +87,12 @@ func cometConfig(c Config, g ledger.Genesis, p2pAddr string) *config.Config {
 	cfg.Storage.DiscardABCIResponses = (c.ListenRPC == "") // the journal keeps what blocks did
 	cfg.Instrumentation.Prometheus = false
 	return cfg
+}
+
+// gossipPause is how often each peer is looked at for something to send: a hundredth of the block time, because a block passes
+// three such steps (proposal, two votes), within bounds. Two goroutines a peer wake up that often, with nothing to do mostly.
+func gossipPause(blockMillis uint32) time.Duration {
+	return min(max(time.Duration(blockMillis)*time.Millisecond/100, 2*time.Millisecond), 10*time.Millisecond)
 }
 
 // freePort turns port 0 into a port that is free now: CometBFT announces the configured port, not the one it got.

@@ -3,6 +3,7 @@ package escd
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -14,6 +15,8 @@ import (
 type logger struct {
 	to    *slog.Logger
 	quiet *atomic.Bool // nothing is passed on while it is set
+	// with is what every line carries. It is made text when there is a line: CometBFT's gossip calls With hundreds of times a second.
+	with []any
 }
 
 var _ cmtlog.Logger = logger{}
@@ -25,6 +28,7 @@ func (l logger) Error(msg string, keyvals ...any) {
 	if l.quiet.Load() {
 		return
 	}
+	keyvals = append(slices.Clip(l.with), keyvals...)
 	if strings.HasPrefix(msg, "CONSENSUS FAILURE") {
 		l.to.Error("the ledger node has halted: "+msg, text(keyvals)...)
 		return
@@ -33,7 +37,8 @@ func (l logger) Error(msg string, keyvals ...any) {
 }
 
 func (l logger) With(keyvals ...any) cmtlog.Logger {
-	return logger{l.to.With(text(keyvals)...), l.quiet}
+	l.with = append(slices.Clip(l.with), keyvals...)
+	return l
 }
 
 // maxLogValue bounds what one value (a peer's message, say) may add to a log line.

@@ -266,7 +266,7 @@ func (n *Node) stopComet() bool {
 	}
 }
 
-func (n *Node) logger() logger { return logger{n.cfg.Logger, &n.quiet} }
+func (n *Node) logger() logger { return logger{to: n.cfg.Logger, quiet: &n.quiet} }
 
 // use holds CometBFT's stores open until done is called.
 func (n *Node) use() (done func(), err error) {

@@ -2,18 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/eschaton-network/chand/internal/homelock"
 	"github.com/eschaton-network/chand/rpc"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
 )
@@ -89,24 +85,14 @@ func (a *app) stopCommand() *cobra.Command {
 	}}
 }
 
-// lockFile is locked by the daemon of a home while it runs.
-const lockFile = "chand.lock"
-
 // waitStopped returns when no process has the home: then the store can be checked, copied or used by the next daemon.
 func (a *app) waitStopped(ctx context.Context) error {
-	f, err := os.Open(filepath.Join(a.home, lockFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return fail("home_unreadable", "run as the user that runs the daemon", "%v", err)
-	}
-	defer f.Close()
-	_, err = until(ctx, struct{}{}, func() (struct{}, error) { return struct{}{}, nil }, func(struct{}) (bool, error) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return false, nil
+	_, err := until(ctx, struct{}{}, func() (struct{}, error) { return struct{}{}, nil }, func(struct{}) (bool, error) {
+		pid, err := homelock.Holder(a.home)
+		if err != nil {
+			return false, fail("home_unreadable", "run as the user that runs the daemon", "%v", err)
 		}
-		return true, err
+		return pid == 0, nil
 	})
 	return err
 }

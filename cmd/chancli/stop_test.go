@@ -1,24 +1,46 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"os"
-	"path/filepath"
-	"syscall"
+	"os/exec"
 	"testing"
+
+	"github.com/eschaton-network/chand/internal/homelock"
 )
 
+// holdHome names the home that this test's binary, run again as another process, locks until its input ends.
+const holdHome = "CHANCLI_TEST_HOLD"
+
 func TestStopWaitsForTheHome(t *testing.T) {
+	if home := os.Getenv(holdHome); home != "" {
+		if _, err := homelock.Take(home); err != nil {
+			t.Fatal(err)
+		}
+		os.Stdout.WriteString("taken\n")
+		bufio.NewReader(os.Stdin).ReadByte()
+		return
+	}
 	a := &app{home: t.TempDir()}
 	if err := a.waitStopped(t.Context()); err != nil {
 		t.Errorf("a home without a lock: %v", err)
 	}
-	f, err := os.Create(filepath.Join(a.home, lockFile))
+	daemon := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	daemon.Env = append(os.Environ(), holdHome+"="+a.home)
+	in, err := daemon.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	out, err := daemon.StdoutPipe()
+	if err != nil {
 		t.Fatal(err)
+	}
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := bufio.NewReader(out).ReadString('\n'); l != "taken\n" {
+		t.Fatalf("%q, %v", l, err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -27,8 +49,9 @@ func TestStopWaitsForTheHome(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- a.waitStopped(t.Context()) }()
-	f.Close()
+	in.Close()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	daemon.Wait()
 }

@@ -136,7 +136,10 @@ func copySelf(dir string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "bin", "chand")
-	return path, os.WriteFile(path, raw, 0o700)
+	if err := os.WriteFile(path+".new", raw, 0o700); err != nil {
+		return "", err
+	}
+	return path, os.Rename(path+".new", path) // an older copy may be running
 }
 
 func (d *demo) people() []*devnet.Node { return []*devnet.Node{d.alice, d.bob, d.carol, d.dave} }

@@ -7,42 +7,27 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/tyler-smith/go-bip39"
 
+	"github.com/eschaton-network/chand/internal/homelock"
 	"github.com/eschaton-network/chand/types"
 )
 
 // Files of a home, beside those of rpc (certificate, macaroons, run.json).
 const (
 	seedName  = "seed.txt"
-	lockName  = "chand.lock"
 	storeName = "chand.db"
 )
 
-// lockHome makes this process the only daemon on the home until it exits. The lock is the kernel's, so that kill -9 frees it.
+// lockHome makes this process the only daemon on the home until it exits.
 func lockHome(home string) (*os.File, error) {
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		return nil, err
+	f, err := homelock.Take(home)
+	var held *homelock.HeldError
+	if errors.As(err, &held) {
+		return nil, fmt.Errorf("another chand (process %d) already runs on %s: use it with `chancli --home %s status`, stop it with `chancli --home %s stop`, or choose another --home",
+			held.PID, home, home, home)
 	}
-	f, err := os.OpenFile(filepath.Join(home, lockName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		pid, _ := os.ReadFile(f.Name())
-		f.Close()
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, err
-		}
-		return nil, fmt.Errorf("another chand (process %s) already runs on %s: use it with `chancli --home %s status`, stop it with `chancli --home %s stop`, or choose another --home",
-			strings.TrimSpace(string(pid)), home, home, home)
-	}
-	if err := f.Truncate(0); err != nil {
-		return nil, err
-	}
-	_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
 	return f, err
 }
 

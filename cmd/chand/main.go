@@ -1,4 +1,5 @@
-// Command chand is the daemon. Without a subcommand it runs one; demo runs a whole network; check looks at a stopped one.
+// Command chand is the daemon. Without a subcommand it runs one; demo runs a whole network, net a ledger of several validators; check
+// looks at a stopped one.
 package main
 
 import (
@@ -64,7 +65,7 @@ the environment over the file. Talk to it with chancli.`,
 	}
 	root.PersistentFlags().String("home", "", "folder of keys, settings and state (default ~/.chand, or $CHAND_HOME)")
 	addFlags(root.Flags())
-	root.AddCommand(demoCommand(), checkCommand())
+	root.AddCommand(demoCommand(), netCommand(), checkCommand())
 	return root
 }
 

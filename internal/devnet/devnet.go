@@ -1,5 +1,6 @@
-// Package devnet runs real daemons as processes of their own on this machine, for the demo, the end-to-end tests and the
-// benchmarks. Everything listens on loopback. Only processes started here are ever signalled, each through its own handle.
+// Package devnet runs real daemons as processes of their own on this machine, for `chand net`, the demo, the end-to-end tests and
+// the benchmarks. Everything listens on loopback. A process is signalled through a handle on it only: it was started here, or
+// the kernel names it as the one that has the lock of the daemon's home.
 package devnet
 
 import (
@@ -18,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/eschaton-network/chand/internal/homelock"
 	"github.com/eschaton-network/chand/rpc"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
 )
@@ -42,11 +44,17 @@ type Node struct {
 
 	net  *Net
 	args []string
-	// cmd and done belong to the caller of Start, Stop and Kill, who must not call them from two goroutines at once.
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // of the process; read after done
+	// process and done belong to the caller of Start, Stop and Kill, who must not call them from two goroutines at once.
+	process *os.Process
+	done    chan struct{}
+	err     error // of the process; read after done
 }
+
+// LogFile is where a daemon's output goes, within its home.
+const LogFile = "log"
+
+// pollEvery is how often a process that somebody else started, or a daemon that is not ready yet, is looked at.
+const pollEvery = 20 * time.Millisecond
 
 // startTimeout is far above the two seconds that a daemon takes to be ready, for machines that are busy.
 const startTimeout = 60 * time.Second
@@ -74,6 +82,41 @@ func (n *Net) Start(ctx context.Context, name string, args ...string) (*Node, er
 	return d, d.Restart(ctx)
 }
 
+// Attach finds a daemon that somebody else started and waits until it is ready; nil when none runs. Close does not stop it.
+func (n *Net) Attach(ctx context.Context, name string) (*Node, error) {
+	d, err := n.Find(name)
+	if d == nil || err != nil {
+		return nil, err
+	}
+	return d, d.waitReady(ctx)
+}
+
+// Find is Attach without a wait: the node has no client, and is good for Stop and Kill.
+func (n *Net) Find(name string) (*Node, error) {
+	d := &Node{Name: name, Home: filepath.Join(n.Dir, name), net: n, done: make(chan struct{})}
+	p, err := homelock.Process(d.Home)
+	if p == nil || err != nil {
+		return nil, err
+	}
+	d.process = p
+	go d.watch(p.Pid, d.done)
+	return d, nil
+}
+
+// watch does for a process that somebody else started what Wait does for our own: only a parent is told when it ends.
+func (d *Node) watch(pid int, done chan struct{}) {
+	defer close(done)
+	for {
+		if holder, err := homelock.Holder(d.Home); err != nil || holder != pid {
+			break
+		}
+		time.Sleep(pollEvery)
+	}
+	if _, err := os.Stat(filepath.Join(d.Home, rpc.RunFile)); err == nil {
+		d.err = errors.New("an unclean end: its " + rpc.RunFile + " is still there")
+	}
+}
+
 // Restart starts the process again after Stop or Kill, with the same arguments.
 func (d *Node) Restart(ctx context.Context) error {
 	args := append([]string{"--home", d.Home}, d.args...)
@@ -90,20 +133,21 @@ func (d *Node) Restart(ctx context.Context) error {
 	if err := os.MkdirAll(d.Home, 0o700); err != nil {
 		return err
 	}
-	logFile, err := os.OpenFile(filepath.Join(d.Home, "log.txt"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	logFile, err := os.OpenFile(filepath.Join(d.Home, LogFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer logFile.Close() // the process has its own handle
-	d.cmd = exec.Command(d.net.Binary, args...)
-	d.cmd.Stdout, d.cmd.Stderr = logFile, logFile
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches the caller, which stops the daemons in order
-	_ = os.Remove(filepath.Join(d.Home, "run.json"))
-	if err := d.cmd.Start(); err != nil {
+	cmd := exec.Command(d.net.Binary, args...)
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	// A session of its own: Ctrl-C reaches the caller, which stops the daemons in order, and those that are to outlive it do.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	_ = os.Remove(filepath.Join(d.Home, rpc.RunFile))
+	if err := cmd.Start(); err != nil {
 		return err
 	}
-	d.done = make(chan struct{})
-	go func(cmd *exec.Cmd, done chan struct{}) { d.err = cmd.Wait(); close(done) }(d.cmd, d.done)
+	d.process, d.done, d.err = cmd.Process, make(chan struct{}), nil
+	go func(done chan struct{}) { d.err = cmd.Wait(); close(done) }(d.done)
 	return d.waitReady(ctx)
 }
 
@@ -121,10 +165,10 @@ func (d *Node) waitReady(ctx context.Context) error {
 		}
 		select {
 		case <-d.done:
-			return fmt.Errorf("%s stopped while starting (%v); the end of %s/log.txt:\n%s", d.Name, d.err, d.Home, d.LogTail())
+			return fmt.Errorf("%s stopped while starting (%v); the end of %s/%s:\n%s", d.Name, d.err, d.Home, LogFile, d.LogTail())
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready (%v); the end of %s/log.txt:\n%s", d.Name, err, d.Home, d.LogTail())
-		case <-time.After(20 * time.Millisecond):
+			return fmt.Errorf("%s is not ready (%v); the end of %s/%s:\n%s", d.Name, err, d.Home, LogFile, d.LogTail())
+		case <-time.After(pollEvery):
 		}
 	}
 }
@@ -142,13 +186,13 @@ func (d *Node) signal(s syscall.Signal) error {
 	if d.Client != nil {
 		d.Client.Close()
 	}
-	if err := d.cmd.Process.Signal(s); err != nil {
+	if err := d.process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
 	case <-d.done:
 	case <-time.After(stopTimeout):
-		_ = d.cmd.Process.Kill()
+		_ = d.process.Kill()
 		<-d.done
 		return fmt.Errorf("%s did not stop within %s of %s", d.Name, stopTimeout, s)
 	}
@@ -158,9 +202,17 @@ func (d *Node) signal(s syscall.Signal) error {
 	return nil
 }
 
+// PID is the process's number, or that of the last one.
+func (d *Node) PID() int {
+	if d.process == nil {
+		return 0
+	}
+	return d.process.Pid
+}
+
 // Running tells whether the process lives.
 func (d *Node) Running() bool {
-	if d.cmd == nil || d.done == nil {
+	if d.process == nil {
 		return false
 	}
 	select {
@@ -173,7 +225,7 @@ func (d *Node) Running() bool {
 
 // LogTail returns the last lines of the daemon's log.
 func (d *Node) LogTail() string {
-	b, err := os.ReadFile(filepath.Join(d.Home, "log.txt"))
+	b, err := os.ReadFile(filepath.Join(d.Home, LogFile))
 	if err != nil {
 		return err.Error()
 	}
