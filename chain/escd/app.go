@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,10 +17,11 @@ import (
 // app is the ledger as CometBFT's application: it applies blocks to the state and keeps state and events on disk.
 type app struct {
 	abci.BaseApplication
-	home    string
-	every   types.Height // blocks between snapshots at most
 	params  ledger.Params
 	journal journal
+	saver   *saver
+	// keep is called with each committed height and says up to which block CometBFT may forget; nil: none.
+	keep func(types.Height) (types.Height, error)
 
 	mu    sync.RWMutex
 	state *ledger.State
@@ -33,36 +35,69 @@ type app struct {
 	closed bool
 
 	// Only CometBFT's consensus connection, which is one goroutine at a time, and shutdown use these.
-	committed    types.Height // head at the last Commit: only then may a snapshot be taken
-	snapshot     types.Height
-	snapshotSize int64
-	sinceBytes   int64 // of transactions, since the snapshot
+	committed  types.Height // head at the last Commit: only then may a snapshot be taken
+	sinceBytes int64        // of transactions, since the snapshot
 }
 
 func newApp(c Config, g ledger.Genesis, j journal) (*app, error) {
+	a := &app{journal: j, next: make(chan struct{})}
+	if err := a.load(c, g); err != nil {
+		return nil, err
+	}
+	a.params = a.state.Params()
+	return a, nil
+}
+
+// load reads the newest state that is in the home.
+func (a *app) load(c Config, g ledger.Genesis) error {
 	hash, err := g.Hash()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s, size, warning, err := loadState(c.Home, g, hash, j)
+	if err := a.journal.adopt(c.Home); err != nil {
+		return err
+	}
+	kept, err := openSnapshots(filepath.Join(c.Home, dataDir, snapshotDir), c.Logger)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	h := s.Height()
+	s, warning, err := loadState(kept, g, hash, a.journal)
+	if err != nil {
+		return err
+	}
 	if warning != nil {
 		c.Logger.Warn(warning.Error())
 	}
-	a := &app{home: c.Home, every: c.snapshotBlocks, journal: j, state: s, next: make(chan struct{}), params: s.Params(),
-		committed: h, snapshot: h, snapshotSize: size,
-		head: ledger.BlockInfo{Time: g.Time}, nanos: g.Time.Std().UnixNano()}
-	if h > 0 {
-		r, err := j.block(h)
+	head, nanos := ledger.BlockInfo{Time: g.Time}, g.Time.Std().UnixNano()
+	if h := s.Height(); h > 0 {
+		r, err := a.journal.stored(h)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		a.head, a.nanos = r.BlockInfo, r.nanos
+		head, nanos = r.BlockInfo, r.nanos
 	}
-	return a, nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state, a.head, a.nanos, a.waiting = s, head, nanos, waiting{}
+	a.committed, a.sinceBytes = s.Height(), 0
+	a.saver = newSaver(kept, a.journal, c.snapshotBlocks, c.Logger)
+	a.moved()
+	return nil
+}
+
+// snapshots are those that are kept.
+func (a *app) snapshots() *snapshots {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.saver.kept
+}
+
+// moved tells everybody who waits that the head is another.
+func (a *app) moved() {
+	if !a.closed {
+		close(a.next)
+		a.next = make(chan struct{})
+	}
 }
 
 // Info tells CometBFT from where to replay.
@@ -131,44 +166,45 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	out.AppHash = root[:]
 	a.sinceBytes += int64(r.bytes)
 	a.head, a.nanos, a.applied = r.BlockInfo, r.nanos, time.Now()
-	if !a.closed {
-		close(a.next)
-		a.next = make(chan struct{})
-	}
+	a.moved()
 	return out, nil
 }
 
-// Commit takes a snapshot when enough would have to be replayed otherwise, at most as often as that the snapshots cost no
-// more disk traffic than the blocks.
+// Commit begins a snapshot when one is due, and says what may be forgotten.
 func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit, error) {
 	a.mu.RLock()
-	a.committed = a.head.Height
+	h := a.head.Height
 	a.mu.RUnlock()
-	if a.committed-a.snapshot >= a.every || a.sinceBytes >= max(snapshotBytes, a.snapshotSize) {
-		if err := a.save(); err != nil {
-			return nil, err
-		}
+	a.committed = h
+	if a.saver.due(h, a.sinceBytes) {
+		a.mu.Lock()
+		frozen := a.state.Freeze()
+		a.mu.Unlock()
+		a.sinceBytes = 0
+		collectBySize()
+		a.saver.start(frozen)
 	}
-	return &abci.ResponseCommit{}, nil
+	if a.keep == nil {
+		return &abci.ResponseCommit{}, nil
+	}
+	retain, err := a.keep(h)
+	if err != nil {
+		return nil, err
+	}
+	return &abci.ResponseCommit{RetainHeight: int64(retain)}, nil
 }
 
-// save writes a snapshot of the committed state; it does nothing when there is one already or a block is half done.
+// save writes a snapshot of the committed state before a stop; it does nothing when there is one already, when a block is half
+// done, or when replaying the blocks takes no longer.
 func (a *app) save() error {
+	a.saver.close()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h := a.committed
-	if h == a.snapshot || h != a.head.Height {
+	newest := a.saver.kept.newest()
+	if a.committed == newest.Height || a.committed != a.head.Height || newest.Size > stopBytes {
 		return nil
 	}
-	if err := a.journal.flush(); err != nil { // before the snapshot says that these blocks need no replay
-		return err
-	}
-	size, err := writeSnapshot(a.home, a.state)
-	if err != nil {
-		return fmt.Errorf("snapshot at block %d: %w", h, err)
-	}
-	a.snapshot, a.snapshotSize, a.sinceBytes = h, size, 0
-	return nil
+	return a.saver.kept.write(context.Background(), a.state.Freeze(), a.journal.flush)
 }
 
 // CheckTx asks the rules whether a transaction may wait for a block.
@@ -222,6 +258,7 @@ func (a *app) stop() {
 	if a.closed {
 		return
 	}
+	a.saver.close()
 	a.closed = true
 	close(a.next)
 	a.journal.db.Close()

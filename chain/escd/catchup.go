@@ -17,6 +17,8 @@ import (
 	sm "github.com/cometbft/cometbft/state"
 	"github.com/cometbft/cometbft/store"
 	cmt "github.com/cometbft/cometbft/types"
+
+	"github.com/eschaton-network/chand/types"
 )
 
 // catchUpBudget bounds how long Start waits for the newest block; what is left is caught up on in the background.
@@ -81,9 +83,11 @@ func (s *syncer) runAny(ctx context.Context, from []*peer) (ok bool, err error) 
 func (n *Node) catchUp(ctx context.Context, s *syncer, reached []*peer) error {
 	quick, cancel := context.WithTimeout(ctx, catchUpBudget)
 	defer cancel()
-	ok, _ := s.runAny(quick, reached)
-	if n.mayLaunch(s, ok) && quick.Err() == nil {
-		return n.launch(ctx, s)
+	if !n.needsState(quick, s, reached) {
+		ok, _ := s.runAny(quick, reached)
+		if n.mayLaunch(s, ok) && quick.Err() == nil {
+			return n.launch(ctx, s)
+		}
 	}
 	n.work.Go(func() { n.catchUpLater(s) })
 	return nil
@@ -97,10 +101,20 @@ func (n *Node) mayLaunch(s *syncer, caughtUp bool) bool {
 
 func (n *Node) catchUpLater(s *syncer) {
 	defer n.dontPanic("catching up")
+	refused := map[*peer]time.Time{}
 	for told := false; ; told = true {
 		reached, err := n.peers.ask(n.live)
 		ok := false
 		if err == nil {
+			next, syncErr := n.stateSync(n.live, s, reached, refused)
+			if next == nil {
+				n.cfg.Logger.Error("the ledger node cannot go on with the snapshot that it fetched; restart the daemon", "err", syncErr)
+				return
+			}
+			if syncErr != nil && !told && n.live.Err() == nil {
+				n.cfg.Logger.Warn("no snapshot of the ledger could be used; replaying its blocks", "err", syncErr)
+			}
+			s = next
 			ok, err = s.runAny(n.live, reached)
 		}
 		if n.live.Err() == nil && n.mayLaunch(s, ok) {
@@ -123,9 +137,24 @@ func (n *Node) catchUpLater(s *syncer) {
 
 func (s *syncer) close() { s.conns.Stop() }
 
+// needsState tells whether one of the offices has a snapshot that this node goes on from.
+func (n *Node) needsState(ctx context.Context, s *syncer, from []*peer) bool {
+	for _, p := range from {
+		o, err := p.office.offer(ctx)
+		if err != nil {
+			continue
+		}
+		if m, must := n.wanted(o, types.Height(s.state.LastBlockHeight)); m.Height > 0 || must {
+			return true
+		}
+	}
+	return false
+}
+
 // serving is CometBFT's block sync as a server only. It goes in the place of the one that would sync first.
 func (s *syncer) serving(log logger) *blocksync.Reactor {
-	r := blocksync.NewReactor(s.state, s.exec, s.blocks, false, blocksync.NopMetrics(), 0)
+	// The last one is for stores that a state sync has made and that have no block yet.
+	r := blocksync.NewReactor(s.state, s.exec, s.blocks, false, blocksync.NopMetrics(), s.state.LastBlockHeight)
 	r.SetLogger(log)
 	return r
 }
@@ -171,6 +200,11 @@ func (n *Node) newSyncer(ctx context.Context) (_ *syncer, err error) {
 	if doc.ChainID != n.genesis.ChainID {
 		return nil, fmt.Errorf("the blocks in %s are of chain %q, the genesis document is of %q", n.dbs.dir, doc.ChainID, n.genesis.ChainID)
 	}
+	prune, err := n.newPruner()
+	if err != nil {
+		return nil, err
+	}
+	n.app.keep = prune.committed
 	h := consensus.NewHandshaker(states, state, blocks, doc)
 	h.SetLogger(log)
 	if err := h.HandshakeWithContext(ctx, conns); err != nil {

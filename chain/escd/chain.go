@@ -71,7 +71,8 @@ func (n *Node) behindPeers(head types.Height) bool {
 	return false
 }
 
-// Blocks calls fn for each block in order, from the given height on (0: from the next one), until ctx ends or fn fails.
+// Blocks calls fn for each block in order, from the given height on (0: from the next one), until ctx ends or fn fails. The error
+// is a *ledger.Pruned when that block is no longer kept, or when this node came to its state without it.
 func (n *Node) Blocks(ctx context.Context, from types.Height, fn func(ledger.BlockEvents) error) error {
 	head, next := n.app.wait()
 	if from == 0 {
@@ -160,10 +161,15 @@ type BlockCount struct {
 	Bytes    uint64 `json:"bytes"`
 }
 
-// Counts lists what the blocks from..to (at most MaxCounts of them, at most up to Head) carried.
+// Counts lists what the blocks from..to (at most MaxCounts of them, at most up to Head) carried; it begins with the first that is
+// kept.
 func (n *Node) Counts(from, to types.Height) ([]BlockCount, error) {
 	head, _ := n.app.wait()
-	from = max(from, 1)
+	first, err := n.app.journal.first()
+	if err != nil {
+		return nil, err
+	}
+	from = max(from, first)
 	to = min(to, head.Height)
 	out := []BlockCount{}
 	for h := from; h <= to && len(out) < MaxCounts; h++ {

@@ -17,9 +17,9 @@ import (
 const (
 	// maxBlockBytes is the best size in measurements (1-4 MB: larger blocks are slower per byte).
 	maxBlockBytes = 4 << 20
-	// evidenceAge is how long a validator's double signing can be reported: at one block a second, two days.
+	// evidenceBlocks is for how many blocks a validator's double signing can be reported, and for as long as these take: at one
+	// block a second, two days. It is never longer than stake is bound.
 	evidenceBlocks = 172_800
-	evidenceAge    = 48 * time.Hour
 	// maxPacket must be the same at both ends of a connection; CometBFT's default of 1 KB costs a header and an authentication
 	// tag for each.
 	maxPacket = 32 << 10
@@ -30,7 +30,8 @@ const (
 func cometGenesis(g ledger.Genesis) *cmt.GenesisDoc {
 	p := cmt.DefaultConsensusParams()
 	p.Block.MaxBytes, p.Block.MaxGas = maxBlockBytes, -1
-	p.Evidence.MaxAgeNumBlocks, p.Evidence.MaxAgeDuration = evidenceBlocks, evidenceAge
+	age := min(evidenceBlocks, int64(g.UnbondingBlocks))
+	p.Evidence.MaxAgeNumBlocks, p.Evidence.MaxAgeDuration = age, time.Duration(age)*time.Duration(g.BlockMillis)*time.Millisecond
 	return &cmt.GenesisDoc{
 		ChainID:         g.ChainID,
 		GenesisTime:     g.Time.Std(),

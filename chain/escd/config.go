@@ -42,6 +42,9 @@ type Config struct {
 	// Peers are other nodes of the ledger to stay connected with, beside Join: HOST:PORT of an office, or ID@HOST:PORT of a
 	// p2p port. Own addresses among them are left out.
 	Peers []string
+	// KeepBlocks is how many blocks to keep; 0 keeps all. A node that keeps all (an archive) replays blocks as long as there are any
+	// to be had; one that does not starts from a snapshot when it is far behind.
+	KeepBlocks types.Height
 	// LedgerNodeSecret is the ed25519 seed of this ledger node (validator key), AccountSecret that of the daemon's account.
 	LedgerNodeSecret, AccountSecret [32]byte
 	// OpenAccounts says whether the office creates accounts on request. Only a node with an admin account can.
@@ -101,6 +104,9 @@ func (c Config) normal() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.KeepBlocks != 0 && c.KeepBlocks < MinKeepBlocks && c.snapshotBlocks == snapshotBlocks {
+		return c, fmt.Errorf("ledger node: keeping %d blocks: want 0 (all) or %d and more", c.KeepBlocks, MinKeepBlocks)
 	}
 	p := &c.OpenAccounts
 	if p.PerSecond < 0 || p.Burst < 0 || p.Total < 0 {

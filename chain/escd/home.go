@@ -17,11 +17,13 @@ import (
 )
 
 const (
-	genesisFile  = "genesis.json"
-	peersFile    = "peers.json"
-	snapshotFile = "state.snap"
-	dataDir      = "data"
-	signFile     = "validator.json" // what the validator signed last, so that it never signs twice
+	genesisFile = "genesis.json"
+	peersFile   = "peers.json"
+	// dataDir is everything that belongs to one stretch of blocks: CometBFT's stores, its log, snapshots of the state, what was
+	// signed last. A state sync makes a new one beside it and puts it in its place.
+	dataDir     = "data"
+	snapshotDir = "snapshots"      // in dataDir
+	signFile    = "validator.json" // what the validator signed last, so that it never signs twice
 )
 
 // writeFile replaces a file atomically and durably.
@@ -48,7 +50,12 @@ func writeFile(path string, fill func(*os.File) error) (err error) {
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -60,8 +67,11 @@ func writeBytes(path string, b []byte) error {
 	return writeFile(path, func(f *os.File) error { _, err := f.Write(b); return err })
 }
 
-// prepareHome creates the directories and removes what an interrupted replacement left.
+// prepareHome creates the directories and finishes or removes what was interrupted.
 func prepareHome(home string) error {
+	if err := settle(home); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Join(home, dataDir), 0o700); err != nil {
 		return err
 	}

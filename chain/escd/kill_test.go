@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -110,8 +111,14 @@ func TestKill(t *testing.T) {
 	if err := n.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(home+"/"+snapshotFile, 100); err != nil { // all blocks again from the genesis
-		t.Fatal(err)
+	snaps, err := filepath.Glob(filepath.Join(home, dataDir, snapshotDir, "*"+snapshotExt))
+	if err != nil || len(snaps) == 0 {
+		t.Fatal("no snapshots", err)
+	}
+	for _, s := range snaps { // all blocks again from the genesis
+		if err := os.Truncate(s, 100); err != nil {
+			t.Fatal(err)
+		}
 	}
 	m := start(t, victim(t, home))
 	again, err := m.Account(admin)

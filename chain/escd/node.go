@@ -79,7 +79,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 			err = fmt.Errorf("ledger node: %w", err)
 		}
 	}()
-	j, err := openJournal(n.dbs.dir)
+	j, err := openJournal(cfg.Home)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +106,11 @@ func (n *Node) findLedger(ctx context.Context) (reached []*peer, err error) {
 		return nil, err
 	}
 	if n.genesis, err = findGenesis(ctx, n.cfg, n.peers); err != nil {
+		return nil, err
+	}
+	if doc, err := n.genesis.Bytes(); err != nil {
+		return nil, err
+	} else if n.genesis, err = ledger.ParseGenesis(doc); err != nil { // with the defaults filled in, as every node reads it
 		return nil, err
 	}
 	if n.trust, err = light.TrustOf(n.genesis); err != nil {

@@ -68,6 +68,7 @@ func openOffice(n *Node) (*office, error) {
 	mux.HandleFunc("GET /v1/accounts/{address}", o.limited(o.getAccount))
 	mux.HandleFunc("POST /v1/accounts", o.limited(o.postAccount))
 	mux.HandleFunc("POST /v1/transactions", o.limited(o.postTransactions))
+	o.routeSync(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, Problem{Code: "not_found", Message: fmt.Sprintf("no %.10s %.100q here", r.Method, r.URL.Path),
 			Next: "the office has /v1/genesis, info, blocks, accounts, transactions, counts"})
@@ -153,11 +154,14 @@ func answer(w http.ResponseWriter, v any) {
 // failWith chooses the answer by the kind of error.
 func failWith(w http.ResponseWriter, err error) {
 	var refusal *ledger.Refusal
+	var pruned *ledger.Pruned
 	switch {
 	case errors.As(err, &refusal) && refusal.Code == ledger.CodeBusy:
 		fail(w, http.StatusServiceUnavailable, Problem{Code: "busy", LedgerCode: refusal.Code, Message: refusal.Text, Next: "nothing was charged; submit it again after the next block"})
 	case errors.As(err, &refusal):
 		fail(w, http.StatusUnprocessableEntity, Problem{Code: "refused", LedgerCode: refusal.Code, Message: refusal.Text, Next: "nothing was charged; correct the transaction and sign it again"})
+	case errors.As(err, &pruned):
+		fail(w, http.StatusNotFound, Problem{Code: "pruned", Message: err.Error(), Next: "blocks before that are kept by archive nodes only; see GET /v1/snapshots for the state itself"})
 	case errors.Is(err, ledger.ErrNotFound):
 		fail(w, http.StatusNotFound, Problem{Code: "not_found", Message: err.Error(), Next: "check the address, id or height; it may be in a later block"})
 	case errors.Is(err, errStopped), errors.Is(err, errBehind):
@@ -303,6 +307,10 @@ func (o *office) getBlocks(w http.ResponseWriter, r *http.Request) {
 	}
 	defer done()
 	out, blocks := writer{}, o.n.comet.BlockStore()
+	if base := types.Height(blocks.Base()); max(from, 1) < base { // an empty answer would say that there are no more
+		failWith(w, &ledger.Pruned{Asked: from, First: base})
+		return
+	}
 	for h := max(int64(from), 1); h < int64(from)+maxBlocksCount && len(out.b) < maxBlocksAnswer; h++ {
 		block := blocks.LoadBlock(h)
 		if block == nil {

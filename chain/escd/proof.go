@@ -24,6 +24,9 @@ func (n *Node) Bundle(h types.Height) ([]byte, error) {
 	defer done()
 	blocks := n.comet.BlockStore()
 	meta := blocks.LoadBlockMeta(int64(h))
+	if kept, err := n.app.journal.bundle(h); err != nil || kept != nil {
+		return kept, err
+	}
 	if h == 0 || meta == nil {
 		return nil, fmt.Errorf("block %d: %w", h, ledger.ErrNotFound)
 	}
