@@ -34,7 +34,7 @@ func findGenesis(ctx context.Context, c Config, peers *peers) (ledger.Genesis, e
 		return g, errors.New("peers are given, but neither a genesis document nor a daemon to join that would have it: " +
 			"give one of them; a ledger of one's own needs no peers to start")
 	case first:
-		g, err = newGenesis(c, time.Now()), nil
+		g, err = newGenesis(c, time.Now())
 	}
 	if err != nil {
 		return g, err
@@ -85,15 +85,20 @@ func otherLedger(hash types.Hash, g ledger.Genesis, asked string) error {
 
 // newGenesis is the document of a ledger of this daemon alone: its node is the only validator and ledger node 1, and account
 // 0001-00000000 belongs to the daemon.
-func newGenesis(c Config, now time.Time) ledger.Genesis {
+func newGenesis(c Config, now time.Time) (ledger.Genesis, error) {
 	var unique [8]byte
 	rand.Read(unique[:])
-	return ledger.Genesis{
+	g := ledger.Genesis{
 		ChainID:     "chand-" + hex.EncodeToString(unique[:]),
 		Time:        types.Time(now.Unix()),
 		BlockMillis: c.BlockMillis,
 		Nodes:       []ledger.GenesisNode{{PublicKey: ledger.PublicKey(c.LedgerNodeSecret), Account0: ledger.PublicKey(c.AccountSecret)}},
 	}
+	b, err := g.Bytes() // defaults are filled in
+	if err != nil {
+		return g, err
+	}
+	return ledger.ParseGenesis(b)
 }
 
 // firstGenesis asks the joined daemon until joinTimeout. The document is checked against the hash, or trusted at first use when there is none.
