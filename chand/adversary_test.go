@@ -424,3 +424,19 @@ func TestRestoredOpening(t *testing.T) {
 		})
 	}
 }
+
+// A block, a command or a message may find a new channel before its goroutine runs: what it shows must be there by then.
+func TestNewChannelIsSeenWhole(t *testing.T) {
+	inWorld(t, []string{"alice", "bob"}, func(w *world) {
+		alice, bob := w.nodes["alice"], w.nodes["bob"]
+		r := newRunner(alice.Daemon, bob.ID())
+		r.state = channel.State{Peer: bob.ID(), Temp: types.SHA256([]byte("temp"))}
+		if !alice.register(r, stateKey(&r.state)) {
+			t.Fatal("not registered")
+		}
+		if v := r.view.Load(); v == nil || v.State.Peer != bob.ID() {
+			t.Errorf("the channel shows %+v", v)
+		}
+		alice.unregister(r)
+	})
+}

@@ -216,8 +216,10 @@ func (d *Daemon) allRunners() []*runner {
 	return list
 }
 
-// register makes a runner reachable under an id. ok is false when the id or the room is taken.
+// register publishes what a runner shows and makes it reachable under an id, in this order: everybody who finds a runner may
+// read its view. It is called by the runner's goroutine, or before that runs. ok is false when the id or the room is taken.
 func (d *Daemon) register(r *runner, id types.ChannelID) (ok bool) {
+	r.publish()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if other := d.runners[id]; other != nil && other != r || len(d.runners) >= 2*maxRunners {

@@ -178,7 +178,6 @@ func (d *Daemon) start(r *runner, st channel.State, eff channel.Effects) error {
 		return refuse(CodeBusy, "close channels that are not used", "more than %d channels", maxRunners)
 	}
 	d.register(r, st.Temp)
-	r.publish()
 	r.box.force(func(b *batch) { r.absorb(b, st, eff) })
 	if !d.peers.linked(r.peer) { // it broke meanwhile, before the runner could be told
 		r.box.force(mailLink{up: false})

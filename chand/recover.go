@@ -69,7 +69,6 @@ func (d *Daemon) loadChannels() error {
 		if r.finished() {
 			continue
 		}
-		r.publish()
 		if !d.register(r, stateKey(&r.state)) {
 			return fmt.Errorf("more than %d channels", maxRunners)
 		}
