@@ -13,7 +13,7 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short leaves out the tests with real processes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, program, "demo", "--dir", t.TempDir()+"/net").CombinedOutput()
 	t.Logf("%s", out)

@@ -8,11 +8,11 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
-// TestOldVersionWhileVictimSleeps lets mallory publish a version from before she paid, while bob is down until just
-// before the dispute window ends. Bob must have all that is his.
+// TestOldVersionWhileVictimSleeps lets mallory publish a version from before she paid, while bob is down for as long as his
+// channel.downtime allows. Bob must have all that is his.
 func TestOldVersionWhileVictimSleeps(t *testing.T) {
-	// Slower blocks than elsewhere: the six seconds that are left to bob are long for a daemon and short for a window.
-	n := newNetwork(t, "--ledger-block-time", "500ms", "--channel-downtime", "52")
+	// Slower blocks than elsewhere: the twenty seconds that are left to bob are enough to start in on a busy machine.
+	n := newNetwork(t, "--ledger-block-time", "500ms", "--channel-downtime", "56", "--channel-window", "100")
 	d := n.joined("mallory", "bob")
 	mallory, bob := d[0], d[1]
 	id := n.open(mallory, bob, "50", "10")
@@ -37,10 +37,10 @@ func TestOldVersionWhileVictimSleeps(t *testing.T) {
 	malloryBefore := n.account(old)
 	must(old.Channels.Close(n.ctx(), &chandv1.CloseChannelRequest{Id: id, Force: true}))
 	n.state(old, id, "disputed")
-	// channel-downtime is 52 of the window's 60 blocks, so bob must be back when 8 are left; his start takes some of them.
+	// channel-downtime is 56 of the window's 100 blocks, so bob must be back when 44 are left; his start takes some of them.
 	n.until("bob has slept nearly as long as he may", func() bool {
 		left := n.channel(old, id).Deadline.GetBlocksLeft()
-		return left > 0 && left <= 12
+		return left > 0 && left <= 44
 	})
 	if err := bob.Restart(n.ctx()); err != nil {
 		t.Fatal(err)

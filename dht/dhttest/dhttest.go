@@ -55,7 +55,7 @@ func Run(t *testing.T, wrap func(*testing.T, func(*testing.T)), fleet Fleet) {
 
 // limited gives a test's calls a limit that is never reached when all is well.
 func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -74,7 +74,7 @@ func testAlone(t *testing.T, fleet Fleet) {
 	if _, err := n.Ask(ctx, s.NodeID(), "x", nil); err == nil {
 		t.Error("somebody unknown was asked")
 	}
-	if d := time.Since(begin); d > 10*time.Second {
+	if d := time.Since(begin); d > time.Minute { // at once, on a machine of any speed, rather than when ctx ends
 		t.Errorf("a node that is alone took %v to say so", d)
 	}
 }
