@@ -200,38 +200,27 @@ func extraData(_ *Command, v value) *Error {
 	return err
 }
 
-// place reads hex digits in the given groups, separated by ':' (A19) or '-' (E17) or not at all.
-func place(v value, s string, form string, groups ...int) (p ledger.Place, _ *Error) {
-	parts := strings.FieldsFunc(s, func(r rune) bool { return r == ':' || r == '-' })
-	size := 0
-	for _, g := range groups {
-		size += g
-	}
-	if len(parts) == 1 && len(s) == size {
-		parts = nil
-		for at := s; len(parts) < len(groups); at = at[groups[len(parts)-1]:] {
-			parts = append(parts, at[:groups[len(parts)]])
-		}
-	}
-	var n [3]uint64
-	ok := len(parts) == len(groups)
-	for i := 0; ok && i < len(groups); i++ {
-		var err error
-		n[i], err = strconv.ParseUint(parts[i], 16, 32)
-		ok = err == nil && len(parts[i]) == groups[i]
-	}
-	if !ok {
-		return p, parseError("the field %q is %.40q: want %s in hex", v.name, s, form)
-	}
-	return ledger.Place{Node: uint16(n[0]), Msid: uint32(n[1]), Position: uint32(n[2])}, nil
-}
-
+// txID reads a transaction's place in the forms of both eras.
 func txID(v value, s string) (ledger.Place, *Error) {
-	return place(v, s, "NNNN:MMMMMMMM:PPPP", 4, 8, 4)
+	p, err := ledger.ParsePlace(s)
+	if err != nil {
+		return p, parseError("the field %q: %v", v.name, err)
+	}
+	return p, nil
 }
 
+// messageID reads NNNN:MMMMMMMM, with '-' or nothing between the two as well.
 func messageID(v value, s string) (ledger.Place, *Error) {
-	return place(v, s, "NNNN:MMMMMMMM", 4, 8)
+	first := "0001"
+	if len(s) > 4 && (s[4] == ':' || s[4] == '-') {
+		first = s[4:5] + first
+	}
+	p, err := ledger.ParsePlace(s + first)
+	if err != nil {
+		return p, parseError("the field %q is %.40q: want NNNN:MMMMMMMM in hex", v.name, s)
+	}
+	p.Position = 0
+	return p, nil
 }
 
 func oneAccount(c *Command) *Error {

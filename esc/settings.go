@@ -36,18 +36,18 @@ type Settings struct {
 	// Secret is the ed25519 seed; nil when there is none. Ask: it comes as the first line of the input.
 	Secret *[32]byte
 	Ask    bool
-	// Nice indents the answers, Olog keeps a file of what was sent, DryRun sends nothing.
-	Nice, Olog, DryRun bool
+	// Nice indents the answers, Olog keeps a file of what was sent, DryRun sends nothing, Wait ends only when what was sent is in blocks.
+	Nice, Olog, DryRun, Wait bool
 	// WorkDir is where settings.cfg and out/ are.
 	WorkDir string
 }
 
 // DefaultSettings are those of an empty file.
 func DefaultSettings() Settings {
-	return Settings{Host: DefaultHost, Port: DefaultPort, Nice: true, Olog: true, WorkDir: "."}
+	return Settings{Host: DefaultHost, Port: DefaultPort, Nice: true, Olog: true, Wait: true, WorkDir: "."}
 }
 
-// Option is one setting: a line NAME=VALUE of the file, --NAME or -SHORT on the command line.
+// Option is one setting: a line NAME=VALUE of the file, --NAME or -SHORT (where it has one) on the command line.
 type Option struct {
 	Name, Short string
 	// Form is what stands for the value in the help; "BOOL" for those that take 0 or 1.
@@ -99,6 +99,7 @@ var Options = []Option{
 	{"nice", "n", "BOOL", "indent the answers", boolean(func(s *Settings) *bool { return &s.Nice })},
 	{"olog", "o", "BOOL", "append what is sent to out/NNNN_UUUUUUUU.json in the working directory", boolean(func(s *Settings) *bool { return &s.Olog })},
 	{"dry-run", "d", "BOOL", "show the transaction and send nothing", boolean(func(s *Settings) *bool { return &s.DryRun })},
+	{"wait", "", "BOOL", "end only when what was sent is in a block, and say what was refused there (not in the original)", boolean(func(s *Settings) *bool { return &s.Wait })},
 	{"mlin", "m", "BOOL", "commands may go over several lines; they always may here", boolean(func(*Settings) *bool { return new(bool) })},
 	{"work-dir", "w", "DIR", "directory of settings.cfg and out/", func(s *Settings, v string) error { s.WorkDir = v; return nil }},
 }

@@ -17,7 +17,7 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := ledger.BrainKey("user-0-1")
-	want := Settings{Host: "127.0.0.1", Port: 9091, Account: types.AccountID{Node: 1, User: 1}, HasAccount: true, Secret: &secret, Nice: true, Olog: true, WorkDir: "."}
+	want := Settings{Host: "127.0.0.1", Port: 9091, Account: types.AccountID{Node: 1, User: 1}, HasAccount: true, Secret: &secret, Nice: true, Olog: true, Wait: true, WorkDir: "."}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v\nwant %+v", s, want)
 	}
@@ -61,7 +61,7 @@ func TestSettingsRefused(t *testing.T) {
 func TestOptions(t *testing.T) {
 	seen := map[string]bool{}
 	for _, o := range Options {
-		if o.Name == "" || len(o.Short) != 1 || o.Doc == "" || o.Form == "" || seen[o.Name] || seen[o.Short] {
+		if o.Name == "" || len(o.Short) > 1 || o.Doc == "" || o.Form == "" || seen[o.Name] || o.Short != "" && seen[o.Short] {
 			t.Errorf("%+v", o)
 		}
 		seen[o.Name], seen[o.Short] = true, true

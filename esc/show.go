@@ -162,3 +162,13 @@ func (o *Object) AddError(e *Error) {
 	o.Add("error_code", e.Code)
 	o.Add("error_info", e.Info)
 }
+
+// ShowPlace appends where a transaction stands; nothing while that is not known.
+func ShowPlace(o *Object, p *ledger.Place) {
+	if p == nil {
+		return
+	}
+	o.Add("node_msid", p.Msid)
+	o.Add("node_mpos", p.Position)
+	o.Add("id", p.String())
+}

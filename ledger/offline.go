@@ -1,6 +1,10 @@
 package ledger
 
-import "github.com/eschaton-network/chand/types"
+import (
+	"fmt"
+
+	"github.com/eschaton-network/chand/types"
+)
 
 // SignedBytes are the bytes of a transaction that its signature covers after the account's hash: what a signer that lives elsewhere
 // has to be given. The error is a *Refusal when the body could never be accepted.
@@ -35,4 +39,13 @@ func Cost(from types.AccountID, b Body) types.Amount { return b.cost(from) }
 func (tx *Tx) SignatureHolds(key [32]byte, prev types.Hash) bool {
 	c := tx.check(key, prev)
 	return c.verify()
+}
+
+// ParseRecord reads an account's record as Record.Marshal wrote it. valid tells whether its checksum is that of this account.
+func ParseRecord(b []byte, id types.AccountID) (r Record, valid bool, err error) {
+	if len(b) != RecordSize {
+		return r, false, fmt.Errorf("%w: account record of %d bytes, want %d", ErrOriginal, len(b), RecordSize)
+	}
+	r = parseHashed((*[recordHashed]byte)(b))
+	return r, r.Checksum(id) == types.Hash(b[recordHashed:]), nil
 }
