@@ -58,8 +58,10 @@ func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcom
 	s.waiting.reset()
 	b := &block{s: s, out: Outcome{Block: make([]Refusal, len(txs))}}
 	s.punish(&b.log)
+	b.read(txs)
+	b.verifyMessages()
 	for i, raw := range txs {
-		if r := b.include(raw); r != nil {
+		if r := b.include(i, raw); r != nil {
 			b.out.Block[i] = *r
 		}
 	}
@@ -69,44 +71,50 @@ func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcom
 	s.release(&b.log)
 	b.out.Validators = s.elect()
 	b.out.Events = b.log.events
+	s.inbox.settle(s)
 	return b.out
 }
 
-// verifyAhead verifies a block's signatures in one batch, each against the key and hash that its sender will have when its
-// turn comes, if all goes well. Where it does not, execute verifies that signature alone.
-func (s *State) verifyAhead(txs []*Tx) {
-	type head struct {
-		msid uint32
-		hash types.Hash
-		key  [32]byte
+// verifyAhead verifies transactions in batches, each against the key and hash that its sender will have when its turn comes, if
+// all goes well. Where it does not, execute verifies that signature alone. remembered says that some may have been verified one by one
+// before.
+func (s *State) verifyAhead(txs []*Tx, remembered bool) {
+	if len(txs) == 0 {
+		return
 	}
-	heads := make(map[types.AccountID]head)
-	var checks []sigCheck
+	heads := make(map[types.AccountID]*head)
+	checks := make([]*Tx, 0, len(txs))
 	for _, tx := range txs {
-		if tx == nil {
-			continue
-		}
-		h, ok := heads[tx.From]
-		if !ok {
-			r := s.record(tx.From)
-			if r == nil {
+		h := heads[tx.From]
+		if h == nil {
+			rec := s.peek(tx.From)
+			if rec == nil {
 				continue
 			}
-			h = head{r.Msid, r.Hash, r.PublicKey}
+			now := rec.head()
+			h = &now
+			heads[tx.From] = h
 		}
-		if tx.Msid != h.msid {
-			continue
+		if tx.malformed == nil && tx.Msid == h.msid {
+			v, key, prev := &tx.verdict, h.key, h.hash
+			*h = h.expect(tx)
+			if remembered && !v.known {
+				c := tx.check(key, prev)
+				v.known = s.verifier.known(c.id())
+				v.holds = v.known
+			}
+			checks = append(checks, tx)
 		}
-		checks = append(checks, tx.check(h.key, h.hash))
-		h.msid, h.hash = h.msid+1, NextHash(h.hash, tx.Signature)
-		if c, ok := tx.Body.(ChangeAccountKey); ok {
-			h.key = c.PublicKey
-		}
-		heads[tx.From] = h
 	}
-	if len(checks) >= batchMin {
-		s.verifier.batch(checks)
+	verifyTxs(checks, s.workers)
+}
+
+// signed tells whether a transaction is signed as the next one of an account, from what is known or by verifying it.
+func (s *State) signed(tx *Tx, rec *Record) bool {
+	if v := &tx.verdict; v.known && v.prev == rec.Hash && v.key == rec.PublicKey {
+		return v.holds
 	}
+	return s.verifier.verify(tx.check(rec.PublicKey, rec.Hash))
 }
 
 func (tx *Tx) check(key [32]byte, prev types.Hash) sigCheck {
@@ -128,7 +136,7 @@ func (s *State) execute(log *eventLog, tx *Tx, place Place) *Refusal {
 	if tx.Time > s.time+MaxTimeAhead {
 		return refuseFuture(tx.Time, s.time)
 	}
-	if !s.verifier.verify(tx.check(rec.PublicKey, rec.Hash)) {
+	if !s.signed(tx, rec) {
 		return refuse(CodeSignature, "the signature does not fit account %s at number %d; nothing was charged", tx.From, tx.Msid)
 	}
 	fee, cost := tx.Body.fee(tx.From), tx.Body.cost(tx.From)
@@ -155,7 +163,11 @@ func (s *State) take(rec *Record, tx *Tx, fee types.Amount) {
 	s.pool += fee
 	rec.Msid++
 	rec.Time = uint32(tx.Time)
-	rec.Hash = NextHash(rec.Hash, tx.Signature)
+	if v := &tx.verdict; v.prev == rec.Hash && !v.next.IsZero() {
+		rec.Hash = v.next
+	} else {
+		rec.Hash = nextHash(rec.Hash, tx.sigHash)
+	}
 	rec.LocalChange = uint32(s.time)
 	if tx.Body.kind() != TypeCreateAccount { // E17: every other own transaction ends a pairing
 		rec.PairedNode, rec.PairedID = 0, 0

@@ -22,6 +22,14 @@ func each(w Workers, n int, do func(i int)) {
 	}
 }
 
+// eachChunk calls do with pieces of 0..n.
+func eachChunk(w Workers, n, size int, do func(from, to int)) {
+	each(w, (n+size-1)/size, func(c int) { do(c*size, min((c+1)*size, n)) })
+}
+
+// workChunk is how many transactions a worker decodes or hashes at a time: some 50 us.
+const workChunk = 128
+
 // head is where an account's chain stands: what the next transaction's number and signature are checked against.
 type head struct {
 	msid uint32
@@ -31,21 +39,82 @@ type head struct {
 
 func (r *Record) head() head { return head{r.Msid, r.Hash, r.PublicKey} }
 
-// after is the head after a transaction that takes its number.
-func (h head) after(tx *Tx) head {
-	h.msid, h.hash = h.msid+1, NextHash(h.hash, tx.Signature)
+// expect notes that a transaction's turn comes at this head, and returns the head after it.
+func (h head) expect(tx *Tx) head {
+	v := &tx.verdict
+	if v.prev != h.hash || v.key != h.key || v.next.IsZero() {
+		*v = verdict{key: h.key, prev: h.hash, next: nextHash(h.hash, tx.sigHash)}
+	}
+	h.msid, h.hash = h.msid+1, v.next
 	if c, ok := tx.Body.(ChangeAccountKey); ok {
 		h.key = c.PublicKey
 	}
 	return h
 }
 
-// verdict is what is known about a transaction's signature: whether it holds under a key as the successor of a hash.
+// verdict is what is known about a transaction's signature: whether it holds under a key as the successor of prev, and what the
+// account's hash is then.
 type verdict struct {
-	key   [32]byte
-	prev  types.Hash
-	known bool
-	holds bool
+	key        [32]byte
+	prev, next types.Hash
+	known      bool
+	holds      bool
+}
+
+// fits tells whether the signature of a transaction with this verdict was verified, and holds, at a head.
+func (v *verdict) fits(h *head) bool {
+	return v.known && v.holds && v.prev == h.hash && v.key == h.key
+}
+
+// verifyTxs finds the verdicts of transactions that were expected somewhere. Those of one account are put side by side, which lets
+// their key be multiplied once.
+func verifyTxs(txs []*Tx, w Workers) {
+	order := bySender(txs)
+	eachChunk(w, len(order), sigChunk, func(from, to int) {
+		items := make([]sigItem, to-from)
+		for i, tx := range order[from:to] {
+			v := &tx.verdict
+			items[i] = sigItem{&v.key, v.prev[:], tx.signedBytes, &tx.Signature, &v.holds}
+		}
+		verifySet(items)
+		for _, tx := range order[from:to] {
+			tx.verdict.known = true
+		}
+	})
+}
+
+// bySender returns the transactions whose verdict is not known grouped by sender.
+func bySender(txs []*Tx) []*Tx {
+	groups := make(map[types.AccountID]int)
+	var sizes []int
+	group := make([]int, len(txs))
+	total := 0
+	for i, tx := range txs {
+		if tx.verdict.known {
+			group[i] = -1
+			continue
+		}
+		g, ok := groups[tx.From]
+		if !ok {
+			g = len(sizes)
+			groups[tx.From], sizes = g, append(sizes, 0)
+		}
+		group[i] = g
+		sizes[g]++
+		total++
+	}
+	at := 0
+	for g, n := range sizes {
+		sizes[g], at = at, at+n
+	}
+	order := make([]*Tx, total)
+	for i, tx := range txs {
+		if g := group[i]; g >= 0 {
+			order[sizes[g]] = tx
+			sizes[g]++
+		}
+	}
+	return order
 }
 
 // Batch is a list of user transactions on their way into a Pool.
@@ -53,27 +122,25 @@ type Batch struct {
 	txs     []Tx
 	refused []*Refusal
 	places  []Place
-	// senders are set by Prepare for those that it did not refuse; checks are their indexes.
+	// senders are set by Pool.Prepare for those that it did not refuse, which are in checks.
 	senders []*sender
-	checks  []int
+	checks  []*Tx
 }
-
-// decodeChunk is how many transactions one worker decodes at a time.
-const decodeChunk = 256
 
 // DecodeBatch reads transactions; one that can't be read is refused in its place. The batch shares the memory of raws, which must
 // not change any more. It needs no lock.
 func DecodeBatch(raws [][]byte, w Workers) *Batch {
 	b := &Batch{txs: make([]Tx, len(raws)), refused: make([]*Refusal, len(raws)), places: make([]Place, len(raws)), senders: make([]*sender, len(raws))}
-	each(w, (len(raws)+decodeChunk-1)/decodeChunk, func(c int) {
-		for i := c * decodeChunk; i < min((c+1)*decodeChunk, len(raws)); i++ {
-			tx, r := decodeTx(raws[i])
-			if tx != nil {
-				b.txs[i] = *tx
-			} else {
-				b.txs[i] = Tx{ID: types.SHA256(raws[i]), raw: raws[i]}
+	eachChunk(w, len(raws), workChunk, func(from, to int) {
+		d := newTxDecoder()
+		for i := from; i < to; i++ {
+			tx := &b.txs[i]
+			rest, ok, r := d.next(tx, raws[i])
+			if ok && r == nil && len(rest) > 0 {
+				r = refuse(CodeLength, "transaction of type %d: %d bytes follow its end", raws[i][0], len(rest))
 			}
-			b.refused[i] = r
+			tx.raw, b.refused[i] = raws[i], r
+			tx.hash()
 		}
 	})
 	return b
@@ -98,10 +165,4 @@ func (b *Batch) Refused(i int) *Refusal { return b.refused[i] }
 func (b *Batch) Place(i int) Place { return b.places[i] }
 
 // Verify verifies the signatures that Pool.Prepare found to be worth it. It is most of the work, needs no lock and uses all workers.
-func (b *Batch) Verify(w Workers) {
-	each(w, len(b.checks), func(k int) {
-		tx := &b.txs[b.checks[k]]
-		c := tx.check(tx.verdict.key, tx.verdict.prev)
-		tx.verdict.known, tx.verdict.holds = true, c.verify()
-	})
-}
+func (b *Batch) Verify(w Workers) { verifyTxs(b.checks, w) }

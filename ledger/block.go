@@ -46,17 +46,86 @@ type block struct {
 	s   *State
 	log eventLog
 	out Outcome
+	// messages are those among the block's transactions, by index; unreadable says why one can't be read.
+	messages   []*message
+	unreadable []*Refusal
 	// directs counts the direct transactions included.
 	directs uint32
 }
 
-// include takes one transaction of the block; the error is that of the whole.
-func (b *block) include(raw []byte) *Refusal {
+// read decodes the block's messages, all at the same time, except those that are known from before.
+func (b *block) read(txs [][]byte) {
+	b.messages, b.unreadable = make([]*message, len(txs)), make([]*Refusal, len(txs))
+	var unknown []int
+	for i, raw := range txs {
+		if len(raw) > 0 && raw[0] == blockMessage {
+			if b.messages[i] = b.s.inbox.get(raw); b.messages[i] == nil {
+				unknown = append(unknown, i)
+			}
+		}
+	}
+	inner := b.s.workers
+	if len(unknown) > 1 {
+		inner = nil
+	}
+	each(b.s.workers, len(unknown), func(k int) {
+		i := unknown[k]
+		b.messages[i], b.unreadable[i] = parseMessage(txs[i], inner)
+	})
+	total := 0
+	for _, m := range b.messages {
+		if m != nil {
+			total += len(m.txs)
+		}
+	}
+	b.out.Results = make([]TxDone, 0, total)
+	b.log.events = make([]Event, 0, 2*total+len(txs))
+}
+
+// verifyMessages verifies the signatures of the whole block at once, where they are expected if all goes well: the nodes' own ones,
+// then those in the messages that are well signed.
+func (b *block) verifyMessages() {
+	last := make(map[uint16]*message)
+	var next []*message
+	for i, m := range b.messages {
+		if m == nil || b.unreadable[i] != nil {
+			continue
+		}
+		n := b.s.node(m.Node)
+		if n == nil {
+			continue
+		}
+		msid, root := n.Msid, n.MessageHash
+		if p := last[m.Node]; p != nil {
+			msid, root = p.Msid, p.root
+		}
+		if m.Msid == msid+1 {
+			m.expect(n.PublicKey, root)
+			last[m.Node] = m
+			next = append(next, m)
+		}
+	}
+	each(b.s.workers, len(next), func(i int) { next[i].verify() })
+	fresh := make(map[uint16]bool) // nodes with messages that have not been checked
+	for _, m := range next {
+		fresh[m.Node] = fresh[m.Node] || m.holds && !m.checked
+	}
+	var txs []*Tx
+	for _, m := range next {
+		if m.holds && fresh[m.Node] {
+			txs = append(txs, m.txs...)
+		}
+	}
+	b.s.verifyAhead(txs, false)
+}
+
+// include takes transaction i of the block; the error is that of the whole.
+func (b *block) include(i int, raw []byte) *Refusal {
 	switch {
 	case len(raw) == 0:
 		return refuse(CodeLength, "an empty block transaction")
 	case raw[0] == blockMessage:
-		return b.message(raw)
+		return b.message(b.messages[i], b.unreadable[i])
 	case raw[0] == blockDirect:
 		return b.enqueue(raw[1:])
 	case raw[0] == blockEvidence:
@@ -65,9 +134,9 @@ func (b *block) include(raw []byte) *Refusal {
 	return refuse(CodeType, "block transactions of kind %d are not known here", raw[0])
 }
 
-// message executes a node's message. Where even the ends of its transactions can't be told, it is skipped whole; its transactions are skipped one by one when they can't be executed.
-func (b *block) message(raw []byte) *Refusal {
-	m, txs, r := decodeMessage(raw)
+// message executes a node's message. Where even the ends of its transactions can't be told, it is skipped whole; its transactions are
+// skipped one by one when they can't be executed.
+func (b *block) message(m *message, r *Refusal) *Refusal {
 	if r == nil {
 		r = b.s.checkMessage(m)
 	}
@@ -75,12 +144,10 @@ func (b *block) message(raw []byte) *Refusal {
 		b.log.emit(MessageDone{Node: m.Node, Msid: m.Msid, Time: m.Time, Code: r.Code, Text: r.Text})
 		return r
 	}
-	root := m.Root()
 	n := b.s.touchNode(m.Node)
-	n.MessageHash, n.Msid, n.Mtim, n.Active = root, m.Msid, uint32(m.Time), b.s.height
-	b.out.Roots = append(b.out.Roots, root)
-	b.s.verifyAhead(txs)
-	for i, tx := range txs {
+	n.MessageHash, n.Msid, n.Mtim, n.Active = m.root, m.Msid, uint32(m.Time), b.s.height
+	b.out.Roots = append(b.out.Roots, m.root)
+	for i, tx := range m.txs {
 		place := Place{Node: m.Node, Msid: m.Msid, Position: uint32(i + 1)}
 		if tx.From.Node != m.Node {
 			b.done(tx, place, refuse(CodeBadNode, "account %s is not of node %d, which carries the transaction", tx.From, m.Node))
@@ -88,7 +155,7 @@ func (b *block) message(raw []byte) *Refusal {
 		}
 		b.done(tx, place, b.s.execute(&b.log, tx, place))
 	}
-	b.log.emit(MessageDone{Node: m.Node, Msid: m.Msid, Time: m.Time, Root: root, Txs: uint32(len(m.Txs))})
+	b.log.emit(MessageDone{Node: m.Node, Msid: m.Msid, Time: m.Time, Root: m.root, Txs: uint32(len(m.txs))})
 	return nil
 }
 
@@ -102,7 +169,7 @@ func (b *block) done(tx *Tx, place Place, r *Refusal) {
 }
 
 // checkMessage tells whether a message is the next one of its node and signed by it.
-func (s *State) checkMessage(m *NodeMessage) *Refusal {
+func (s *State) checkMessage(m *message) *Refusal {
 	n := s.node(m.Node)
 	switch {
 	case n == nil:
@@ -113,34 +180,11 @@ func (s *State) checkMessage(m *NodeMessage) *Refusal {
 		return refuse(CodeMsid, "node %d is at message %d, this has number %d", m.Node, n.Msid, m.Msid)
 	case m.Time > s.time+MaxTimeAhead:
 		return refuseFuture(m.Time, s.time)
-	case !m.Verify(n.PublicKey, n.MessageHash):
+	}
+	if m.expect(n.PublicKey, n.MessageHash); !m.verify() {
 		return refuse(CodeSignature, "message %d is not signed by node %d as the one after its last", m.Msid, m.Node)
 	}
 	return nil
-}
-
-// decodeMessage reads a message and its transactions strictly; m has the head even when there is a refusal.
-func decodeMessage(raw []byte) (m *NodeMessage, txs []*Tx, _ *Refusal) {
-	m = &NodeMessage{}
-	if len(raw) < messageHead || len(raw) > MaxMessage || raw[0] != messageType {
-		return m, nil, refuse(CodeLength, "node message of %d bytes: want %d..%d", len(raw), messageHead, MaxMessage)
-	}
-	if n := int(raw[1]) | int(raw[2])<<8 | int(raw[3])<<16; n != len(raw) {
-		return m, nil, refuse(CodeLength, "node message of %d bytes says that it has %d", len(raw), n)
-	}
-	copy(m.Signature[:], raw[4:])
-	m.Node, m.Msid = binary.LittleEndian.Uint16(raw[68:]), binary.LittleEndian.Uint32(raw[70:])
-	m.Time = types.Time(binary.LittleEndian.Uint32(raw[74:]))
-	for rest := raw[messageHead:]; len(rest) > 0; {
-		tx, next, r := nextTx(rest)
-		if tx == nil || len(txs) == MaxMessageTxs {
-			return m, nil, refuse(CodeLength, "transaction %d of message %d of node %d can't be read: %v", len(txs)+1, m.Msid, m.Node, r)
-		}
-		tx.malformed = r
-		m.Txs, txs = append(m.Txs, tx.raw), append(txs, tx)
-		rest = next
-	}
-	return m, txs, nil
 }
 
 // enqueue takes a direct transaction into the queue of the block in which it is due.
@@ -177,7 +221,7 @@ func (s *State) mayQueue(tx *Tx) *Refusal {
 		return refuse(CodeBadUser, "account %s does not exist", tx.From)
 	case tx.Msid != rec.Msid:
 		return refuse(CodeMsid, "account %s is at number %d, the transaction has %d", tx.From, rec.Msid, tx.Msid)
-	case !s.verifier.verify(tx.check(rec.PublicKey, rec.Hash)):
+	case !s.signed(tx, rec):
 		return refuse(CodeSignature, "the signature does not fit account %s at number %d", tx.From, tx.Msid)
 	case spendable(tx.From, rec.Balance) < tx.Body.fee(tx.From):
 		return refuse(CodeBalance, "account %s can't pay the fee", tx.From)
@@ -197,7 +241,7 @@ func (b *block) direct() {
 		}
 		txs[i] = tx
 	}
-	b.s.verifyAhead(txs)
+	b.s.verifyAhead(txs, true)
 	for i, tx := range txs {
 		b.done(tx, due[i].place, b.s.execute(&b.log, tx, due[i].place))
 	}

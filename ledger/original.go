@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,7 +34,10 @@ func PairHash(a, b types.Hash) types.Hash {
 	if bytes.Compare(a[:], b[:]) > 0 {
 		a, b = b, a
 	}
-	return types.SHA256(a[:], b[:])
+	var pair [64]byte
+	copy(pair[:], a[:])
+	copy(pair[32:], b[:])
+	return sha256.Sum256(pair[:])
 }
 
 // TreeHash is the original's tree: a binary carry tree of PairHash, open subtrees folded from the lowest up. No leaves give zero.

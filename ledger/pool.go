@@ -27,18 +27,18 @@ var ErrForeignMessage = errors.New("the ledger has a message of this node that w
 type Pool struct {
 	s    *State
 	node uint16
-	// messages are in order, numbers contiguous from first; the first `signed` of them are signed. The last one takes what is admitted.
+	// messages are in order, numbers contiguous from last+1; the first `signed` of them are signed. The last one takes what is admitted.
 	messages []*poolMessage
 	signed   int
 	// last is the number of the message before messages[0], root the root of the last one signed.
 	last    uint32
 	root    types.Hash
 	senders map[uint32]*sender
-	txs     int
-	bytes   int
+	// txs and bytes are what is in messages, flight the number of transactions between Prepare and Admit.
+	txs, bytes, flight int
 }
 
-// poolMessage is one message of the pool. raw is set once it is signed.
+// poolMessage is one message of the pool. sent is set once it is signed.
 type poolMessage struct {
 	txs  []*Tx
 	size int
@@ -58,11 +58,11 @@ type sender struct {
 }
 
 type pendingTx struct {
-	tx       *Tx
-	msid     uint32 // of the message
-	position uint32 // in it
-	spent    types.Amount
-	dead     bool
+	tx    *Tx
+	place Place
+	spent types.Amount
+	// dead says that the account's chain went another way: it will be refused.
+	dead bool
 }
 
 // Sent is a signed message.
@@ -71,7 +71,8 @@ type Sent struct {
 	Raw  []byte
 	Msid uint32
 	Time types.Time
-	Root types.Hash
+	// Root is the message's root; Previous that of the message before it.
+	Root, Previous types.Hash
 	// Txs is the number of its transactions.
 	Txs int
 }
@@ -92,9 +93,9 @@ func NewPool(s *State, node uint16) (*Pool, error) {
 }
 
 // Prepare predicts, for each transaction of a batch, the head of its sender's chain, with all that is admitted and all before it
-// in the batch, and refuses what does not fit. Verify and Admit must follow; other batches may be prepared in between, in the order in which
-// they will be admitted.
+// in the batch, and refuses what does not fit. Batch.Verify and Admit must follow; other batches may be prepared in between, in the order in which they will be admitted.
 func (p *Pool) Prepare(b *Batch) {
+	b.checks = make([]*Tx, 0, len(b.txs))
 	for i := range b.txs {
 		if b.refused[i] == nil {
 			b.refused[i] = p.prepare(b, i)
@@ -107,28 +108,38 @@ func (p *Pool) prepare(b *Batch, i int) *Refusal {
 	if tx.From.Node != p.node {
 		return refuse(CodeBadNode, "account %s is not of node %d; submit to the office of node %d", tx.From, p.node, tx.From.Node)
 	}
-	rec := p.s.peek(tx.From)
-	if rec == nil {
-		return refuse(CodeBadUser, "account %s does not exist", tx.From)
-	}
 	w := p.senders[tx.From.User]
 	if w == nil {
+		rec := p.s.peek(tx.From)
+		if rec == nil {
+			return refuse(CodeBadUser, "account %s does not exist", tx.From)
+		}
 		w = &sender{head: rec.head()}
+		if tx.Msid != w.head.msid {
+			return refuseMsid(tx, w.head.msid)
+		}
 		p.senders[tx.From.User] = w
 	}
 	if w.flight == 0 {
 		w.ahead = w.head
 	}
-	if tx.Msid != w.ahead.msid {
+	switch {
+	case tx.Msid != w.ahead.msid:
+		return refuseMsid(tx, w.ahead.msid)
+	case len(w.pending)+w.flight >= MaxPipeline || p.txs+p.flight >= MaxPoolTxs:
 		p.forget(tx.From.User, w)
-		return refuse(CodeMsid, "the next transaction of %s must have number %d, this has %d", tx.From, w.ahead.msid, tx.Msid)
+		return refuse(CodeBusy, "%d transactions of %s wait for a block, %d of all; submit it again after the next block", len(w.pending)+w.flight, tx.From, p.txs+p.flight)
 	}
-	tx.verdict = verdict{key: w.ahead.key, prev: w.ahead.hash}
-	w.ahead = w.ahead.after(tx)
+	w.ahead = w.ahead.expect(tx)
 	w.flight++
+	p.flight++
 	b.senders[i] = w
-	b.checks = append(b.checks, i)
+	b.checks = append(b.checks, tx)
 	return nil
+}
+
+func refuseMsid(tx *Tx, want uint32) *Refusal {
+	return refuse(CodeMsid, "the next transaction of %s must have number %d, this has %d", tx.From, want, tx.Msid)
 }
 
 // forget removes a sender with nothing in the pool.
@@ -141,51 +152,56 @@ func (p *Pool) forget(user uint32, w *sender) {
 // Admit takes the transactions of a batch that was prepared and verified into the node's next messages; Batch.Refused and Batch.Place
 // tell what became of each.
 func (p *Pool) Admit(b *Batch) {
-	for _, i := range b.checks {
-		w := b.senders[i]
-		w.flight--
-		if b.refused[i] = p.admit(w, &b.txs[i]); b.refused[i] == nil {
-			m := p.messages[len(p.messages)-1]
-			b.places[i] = Place{Node: p.node, Msid: p.last + uint32(len(p.messages)), Position: uint32(len(m.txs))}
+	for i, w := range b.senders {
+		if w == nil {
+			continue
 		}
-		p.forget(b.txs[i].From.User, w)
+		w.flight--
+		p.flight--
+		tx := &b.txs[i]
+		if spent, r := p.mayAdmit(w, tx); r == nil {
+			w.head = w.head.expect(tx)
+			b.places[i] = p.append(w, tx, spent)
+		} else {
+			b.refused[i] = r
+			p.forget(tx.From.User, w)
+		}
 	}
+	b.checks = nil
 }
 
-func (p *Pool) admit(w *sender, tx *Tx) *Refusal {
+func (p *Pool) mayAdmit(w *sender, tx *Tx) (spent types.Amount, _ *Refusal) {
 	switch {
 	case tx.Msid != w.head.msid:
-		return refuse(CodeMsid, "the next transaction of %s must have number %d, this has %d", tx.From, w.head.msid, tx.Msid)
-	case len(w.pending) >= MaxPipeline || p.txs >= MaxPoolTxs || p.bytes+len(tx.raw) > MaxPoolBytes:
-		return refuse(CodeBusy, "%d transactions of %s wait for a block, %d of all; submit it again after the next block", len(w.pending), tx.From, p.txs)
+		return 0, refuseMsid(tx, w.head.msid)
 	case tx.Time > p.s.time+MaxTimeAhead:
-		return refuseFuture(tx.Time, p.s.time)
-	case !tx.holds(w.head.key, w.head.hash):
-		return refuse(CodeSignature, "the signature does not fit account %s at number %d", tx.From, tx.Msid)
+		return 0, refuseFuture(tx.Time, p.s.time)
+	case !tx.verdict.fits(&w.head):
+		return 0, refuse(CodeSignature, "the signature does not fit account %s at number %d", tx.From, tx.Msid)
+	case p.bytes+len(tx.raw) > MaxPoolBytes:
+		return 0, refuse(CodeBusy, "transactions of %d bytes wait for a block; submit it again after the next block", p.bytes)
 	}
+	rec := p.s.peek(tx.From)
 	fee, cost := tx.Body.fee(tx.From), tx.Body.cost(tx.From)
-	have := max(spendable(tx.From, p.s.peek(tx.From).Balance)-w.spent, 0)
+	have := max(spendable(tx.From, rec.Balance)-w.spent, 0)
 	if have < fee || have-fee < cost {
-		return refuse(CodeBalance, "account %s can spend %s coins besides what waits, wanted are %s and a fee of %s", tx.From, have, cost, fee)
+		return 0, refuse(CodeBalance, "account %s can spend %s coins besides what waits, wanted are %s and a fee of %s", tx.From, have, cost, fee)
 	}
-	x := &exec{s: p.s, from: tx.From, txID: tx.ID, height: p.s.height + 1, time: p.s.time}
-	if r := tx.Body.verify(x); r != nil {
-		return r
-	}
-	p.append(w, tx, fee+cost)
-	return nil
+	x := exec{s: p.s, from: tx.From, txID: tx.ID, height: p.s.height + 1, time: p.s.time}
+	return fee + cost, tx.Body.verify(&x)
 }
 
 // append puts a transaction behind all others.
-func (p *Pool) append(w *sender, tx *Tx, spent types.Amount) {
+func (p *Pool) append(w *sender, tx *Tx, spent types.Amount) Place {
 	m := p.open(len(tx.raw))
 	m.txs = append(m.txs, tx)
 	m.size += len(tx.raw)
 	p.txs++
 	p.bytes += len(tx.raw)
-	w.head = w.head.after(tx)
+	place := Place{Node: p.node, Msid: p.last + uint32(len(p.messages)), Position: uint32(len(m.txs))}
 	w.spent += spent
-	w.pending = append(w.pending, pendingTx{tx: tx, msid: p.last + uint32(len(p.messages)), position: uint32(len(m.txs)), spent: spent})
+	w.pending = append(w.pending, pendingTx{tx: tx, place: place, spent: spent})
+	return place
 }
 
 // open returns the message that takes a transaction of this size.
@@ -198,16 +214,6 @@ func (p *Pool) open(size int) *poolMessage {
 	m := &poolMessage{size: messageHead}
 	p.messages = append(p.messages, m)
 	return m
-}
-
-// holds tells whether a transaction is signed by key as the successor of prev, from what is known or by verifying it.
-func (tx *Tx) holds(key [32]byte, prev types.Hash) bool {
-	v := &tx.verdict
-	if !v.known || v.key != key || v.prev != prev {
-		c := tx.check(key, prev)
-		*v = verdict{key: key, prev: prev, known: true, holds: c.verify()}
-	}
-	return v.holds
 }
 
 // Account is an account with all that is admitted executed: what its owner signs the next transaction with.
@@ -231,8 +237,7 @@ func (p *Pool) Find(from types.AccountID, msid uint32) (id types.Hash, place Pla
 	if i < 0 || i > last || w.pending[i].tx.Msid != msid {
 		return id, place, false
 	}
-	t := &w.pending[i]
-	return t.tx.ID, Place{Node: p.node, Msid: t.msid, Position: t.position}, true
+	return w.pending[i].tx.ID, w.pending[i].place, true
 }
 
 // Waiting is the number of transactions in the pool and of those that are in no signed message yet, with their bytes.
@@ -251,17 +256,19 @@ func (p *Pool) Cut(secret [32]byte, time types.Time) (*Sent, error) {
 		return nil, nil
 	}
 	m := p.messages[p.signed]
-	msg := NodeMessage{Node: p.node, Msid: p.last + uint32(p.signed) + 1, Time: time}
-	for _, tx := range m.txs {
-		msg.Txs = append(msg.Txs, tx.raw)
+	msg := &NodeMessage{Node: p.node, Msid: p.last + uint32(p.signed) + 1, Time: time, Txs: make([][]byte, len(m.txs))}
+	for i, tx := range m.txs {
+		msg.Txs[i] = tx.raw
 	}
-	msg.Sign(secret, p.root)
+	root := messageRoot(msg, m.txs, p.s.workers)
+	msg.Signature = signBytes(secret, append(p.root[:], root[:]...))
 	raw, err := msg.Encode()
 	if err != nil {
 		return nil, err
 	}
-	m.sent = &Sent{Raw: raw, Msid: msg.Msid, Time: time, Root: msg.Root(), Txs: len(m.txs)}
-	p.root = m.sent.Root
+	m.sent = &Sent{Raw: raw, Msid: msg.Msid, Time: time, Root: root, Previous: p.root, Txs: len(m.txs)}
+	p.s.inbox.put(&message{NodeMessage: msg, raw: raw, txs: m.txs, root: root, previous: p.root, key: PublicKey(secret), known: true, holds: true, checked: true})
+	p.root = root
 	p.signed++
 	return m.sent, nil
 }
@@ -296,72 +303,116 @@ func (p *Pool) Applied() error {
 	return nil
 }
 
-// rebase follows a sender's chain from the state.
+// rebase takes what is executed out of a sender's list and follows its chain from the state.
 func (p *Pool) rebase(user uint32, w *sender) {
-	w.pending = slices.DeleteFunc(w.pending, func(t pendingTx) bool { return t.msid <= p.last })
-	w.head, w.spent = p.s.peek(types.AccountID{Node: p.node, User: user}).head(), 0
+	k := 0
+	for ; k < len(w.pending) && w.pending[k].place.Msid <= p.last; k++ {
+		if !w.pending[k].dead {
+			w.spent -= w.pending[k].spent
+		}
+	}
+	w.pending = w.pending[k:]
+	if h := p.s.peek(types.AccountID{Node: p.node, User: user}).head(); !w.goesOn(&h) {
+		w.follow(h)
+	}
+	p.forget(user, w)
+}
+
+// goesOn tells whether the chain is where it was predicted to be.
+func (w *sender) goesOn(h *head) bool {
+	for i := range w.pending {
+		if t := &w.pending[i]; !t.dead {
+			return t.tx.Msid == h.msid && t.tx.verdict.fits(h)
+		}
+	}
+	return w.head == *h
+}
+
+// follow goes through the list from a new head.
+func (w *sender) follow(h head) {
+	w.spent = 0
 	for i := range w.pending {
 		t := &w.pending[i]
-		t.dead = t.tx.malformed != nil || t.tx.Msid != w.head.msid || !t.tx.holds(w.head.key, w.head.hash)
-		if !t.dead {
-			w.head = w.head.after(t.tx)
+		if t.dead = t.tx.malformed != nil || t.tx.Msid != h.msid || !t.tx.verdict.fits(&h); !t.dead {
+			h = h.expect(t.tx)
 			w.spent += t.spent
 		}
 	}
-	p.forget(user, w)
+	w.head, w.ahead = h, h
 }
 
 // Restore refills a new pool after a restart: the signed messages in order, then what was admitted after them with its promised places.
 // What the state has executed is left out. The error says what does not fit; the pool must then not be used.
 func (p *Pool) Restore(signed [][]byte, pending []Logged) error {
 	for _, raw := range signed {
-		m, txs, r := decodeMessage(raw)
-		if r != nil {
-			return fmt.Errorf("restore a signed message: %w", r)
-		}
-		if m.Node == p.node && m.Msid <= p.last {
-			continue
-		}
-		key := p.s.node(p.node).PublicKey
-		if m.Node != p.node || m.Msid != p.last+uint32(p.signed)+1 || !m.Verify(key, p.root) {
-			return fmt.Errorf("restore message %d of node %d: it is not the one after %d of node %d", m.Msid, m.Node, p.last+uint32(p.signed), p.node)
-		}
-		p.messages = append(p.messages, &poolMessage{txs: txs, size: len(raw), sent: &Sent{Raw: raw, Msid: m.Msid, Time: m.Time, Root: m.Root(), Txs: len(txs)}})
-		p.signed++
-		p.root = m.Root()
-		for i, tx := range txs {
-			p.restored(tx, m.Msid, uint32(i+1))
+		if err := p.restoreMessage(raw); err != nil {
+			return err
 		}
 	}
 	for _, l := range pending {
-		if l.Place.Msid <= p.last+uint32(p.signed) {
-			continue
+		if err := p.restoreTx(l); err != nil {
+			return err
 		}
-		tx, r := decodeTx(l.Raw)
-		if r != nil {
-			return fmt.Errorf("restore transaction %s: %w", l.Place, r)
-		}
-		if l.Place.Position == 1 {
-			p.messages = append(p.messages, &poolMessage{size: messageHead})
-		}
-		if len(p.messages) == p.signed {
-			return fmt.Errorf("restore transaction %s: those before it in its message are missing", l.Place)
-		}
-		m := p.messages[len(p.messages)-1]
-		m.txs = append(m.txs, tx)
-		m.size += len(tx.raw)
-		if want := (Place{p.node, p.last + uint32(len(p.messages)), uint32(len(m.txs))}); l.Place != want || m.size > MaxMessage || len(m.txs) > MaxMessageTxs {
-			return fmt.Errorf("restore transaction %s: the next place is %s", l.Place, want)
-		}
-		p.restored(tx, l.Place.Msid, l.Place.Position)
 	}
+	var all []*Tx
+	for i, m := range p.messages {
+		for k, tx := range m.txs {
+			p.restored(tx, Place{Node: p.node, Msid: p.last + uint32(i) + 1, Position: uint32(k + 1)})
+		}
+		all = append(all, m.txs...)
+	}
+	p.s.verifyAhead(all, false)
 	for user, w := range p.senders {
-		p.rebase(user, w)
+		w.follow(p.s.peek(types.AccountID{Node: p.node, User: user}).head())
 	}
 	return nil
 }
 
-func (p *Pool) restored(tx *Tx, msid, position uint32) {
+func (p *Pool) restoreMessage(raw []byte) error {
+	m, r := parseMessage(raw, p.s.workers)
+	if r != nil {
+		return fmt.Errorf("restore a signed message: %w", r)
+	}
+	if m.Node == p.node && m.Msid <= p.last {
+		return nil
+	}
+	m.expect(p.s.node(p.node).PublicKey, p.root)
+	if m.Node != p.node || m.Msid != p.last+uint32(p.signed)+1 || !m.verify() {
+		return fmt.Errorf("restore message %d of node %d: it is not the one after %d of node %d", m.Msid, m.Node, p.last+uint32(p.signed), p.node)
+	}
+	p.messages = append(p.messages, &poolMessage{txs: m.txs, size: len(raw),
+		sent: &Sent{Raw: raw, Msid: m.Msid, Time: m.Time, Root: m.root, Previous: p.root, Txs: len(m.txs)}})
+	p.signed++
+	p.root = m.root
+	m.checked = true // by Restore, all at once
+	p.s.inbox.put(m)
+	return nil
+}
+
+func (p *Pool) restoreTx(l Logged) error {
+	if l.Place.Msid <= p.last+uint32(p.signed) {
+		return nil
+	}
+	tx, r := decodeTx(l.Raw)
+	if r != nil {
+		return fmt.Errorf("restore transaction %s: %w", l.Place, r)
+	}
+	if l.Place.Position == 1 {
+		p.messages = append(p.messages, &poolMessage{size: messageHead})
+	}
+	if len(p.messages) == p.signed {
+		return fmt.Errorf("restore transaction %s: those before it in its message are missing", l.Place)
+	}
+	m := p.messages[len(p.messages)-1]
+	m.txs = append(m.txs, tx)
+	m.size += len(tx.raw)
+	if want := (Place{p.node, p.last + uint32(len(p.messages)), uint32(len(m.txs))}); l.Place != want || m.size > MaxMessage || len(m.txs) > MaxMessageTxs {
+		return fmt.Errorf("restore transaction %s: the next place is %s", l.Place, want)
+	}
+	return nil
+}
+
+func (p *Pool) restored(tx *Tx, place Place) {
 	p.txs++
 	p.bytes += len(tx.raw)
 	if tx.From.Node != p.node || p.s.peek(tx.From) == nil {
@@ -372,5 +423,5 @@ func (p *Pool) restored(tx *Tx, msid, position uint32) {
 		w = &sender{}
 		p.senders[tx.From.User] = w
 	}
-	w.pending = append(w.pending, pendingTx{tx: tx, msid: msid, position: position, spent: tx.Body.fee(tx.From) + tx.Body.cost(tx.From)})
+	w.pending = append(w.pending, pendingTx{tx: tx, place: place, spent: tx.Body.fee(tx.From) + tx.Body.cost(tx.From)})
 }

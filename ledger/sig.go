@@ -1,8 +1,6 @@
 package ledger
 
 import (
-	"crypto/sha3"
-
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 
 	"github.com/eschaton-network/chand/types"
@@ -31,8 +29,8 @@ func (c *sigCheck) verify() bool {
 	return ed25519.VerifyWithOptions(c.key[:], c.msg, c.sig[:], zip215)
 }
 
-// verifier remembers signatures that held, so that what the mempool or a batch verified is not verified again. It
-// changes speed, never results.
+// verifier remembers what held and is verified outside batches: direct transactions, key proofs, funders' consents, scripts. So what
+// was checked on its way in is not verified again. It changes speed, never results.
 type verifier struct {
 	now, before map[types.Hash]struct{}
 }
@@ -62,33 +60,6 @@ func (v *verifier) verify(c sigCheck) bool {
 	}
 	v.remember(id)
 	return true
-}
-
-// batch verifies many at once and remembers the good ones. The coefficients come from a hash of all that is
-// verified, so nobody can choose signatures after them and every node computes the same.
-func (v *verifier) batch(checks []sigCheck) {
-	var ids []types.Hash
-	b := ed25519.NewBatchVerifierWithCapacity(len(checks)).ForceNoPublicKeyExpansion()
-	seed := sha3.NewSHAKE256()
-	for i := range checks {
-		c := &checks[i]
-		id := c.id()
-		if v.known(id) {
-			continue
-		}
-		ids = append(ids, id)
-		seed.Write(id[:])
-		b.AddWithOptions(c.key[:], c.msg, c.sig[:], zip215)
-	}
-	if len(ids) < batchMin {
-		return // the caller verifies one by one
-	}
-	_, good := b.Verify(seed)
-	for i, ok := range good {
-		if ok {
-			v.remember(ids[i])
-		}
-	}
 }
 
 // validKey tells whether bytes are a point on the curve.

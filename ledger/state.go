@@ -69,6 +69,7 @@ type State struct {
 	stake stake
 
 	workers  Workers
+	inbox    inbox
 	verifier verifier
 	// waiting is what Check has accepted since the last block.
 	waiting waiting

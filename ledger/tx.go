@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"math"
 
@@ -78,6 +79,8 @@ type Tx struct {
 	raw, signedBytes []byte
 	// malformed is why a transaction that could be read is refused whatever the state.
 	malformed *Refusal
+	// sigHash is SHA-256 of the signature, which moves the account's chain on.
+	sigHash types.Hash
 	// verdict is what is known about the signature.
 	verdict verdict
 }
@@ -116,8 +119,14 @@ func Sign(secret [32]byte, prev types.Hash, h Head, b Body) (raw []byte, next ty
 
 // NextHash is the account's hash after a transaction with this signature: SHA-256(prev || SHA-256(signature)).
 func NextHash(prev types.Hash, sig [64]byte) types.Hash {
-	s := types.SHA256(sig[:])
-	return types.SHA256(prev[:], s[:])
+	return nextHash(prev, sha256.Sum256(sig[:]))
+}
+
+func nextHash(prev, sigHash types.Hash) types.Hash {
+	var b [64]byte
+	copy(b[:], prev[:])
+	copy(b[32:], sigHash[:])
+	return sha256.Sum256(b[:])
 }
 
 // DecodeTx reads one transaction strictly: unknown types, trailing bytes and counts out of their limits are refused.
@@ -131,39 +140,62 @@ func DecodeTx(raw []byte) (*Tx, error) {
 }
 
 func decodeTx(raw []byte) (*Tx, *Refusal) {
-	tx, rest, r := nextTx(raw)
-	if r == nil && len(rest) > 0 {
+	tx := new(Tx)
+	rest, ok, r := newTxDecoder().next(tx, raw)
+	switch {
+	case !ok:
+		return nil, r
+	case r == nil && len(rest) > 0:
 		return nil, refuse(CodeLength, "transaction of type %d: %d bytes follow its end", raw[0], len(rest))
 	}
+	tx.hash()
 	return tx, r
 }
 
-// nextTx reads the transaction that raw starts with and returns what follows it. When even the transaction's end can't be told,
-// rest is nil.
-func nextTx(raw []byte) (tx *Tx, rest []byte, _ *Refusal) {
+// txDecoder decodes transactions one after the other without garbage besides their bodies.
+type txDecoder struct {
+	r    reader
+	tx   *Tx
+	mark func()
+}
+
+func newTxDecoder() *txDecoder {
+	d := &txDecoder{}
+	d.mark = func() {
+		d.tx.signedBytes = d.r.b[:min(d.r.at, len(d.r.b))]
+		copy(d.tx.Signature[:], d.r.take(sigSize))
+	}
+	return d
+}
+
+// next reads the transaction that raw starts with, all but its hashes, and returns what follows it. ok is false when not even its end
+// can be told; tx is then of no use.
+func (d *txDecoder) next(tx *Tx, raw []byte) (rest []byte, ok bool, _ *Refusal) {
 	if len(raw) < headSize+sigSize {
-		return nil, nil, refuse(CodeLength, "transaction of %d bytes: want at least %d", len(raw), headSize+sigSize)
+		return nil, false, refuse(CodeLength, "transaction of %d bytes: want at least %d", len(raw), headSize+sigSize)
 	}
-	read, ok := readers[raw[0]]
-	if !ok {
-		return nil, nil, refuse(CodeType, "transaction type %d is not known here", raw[0])
+	read := readers[raw[0]]
+	if read == nil {
+		return nil, false, refuse(CodeType, "transaction type %d is not known here", raw[0])
 	}
-	tx = &Tx{Head: Head{
+	tx.Head = Head{
 		From: parseAccount(raw[1:]),
 		Msid: binary.LittleEndian.Uint32(raw[7:]),
 		Time: types.Time(binary.LittleEndian.Uint32(raw[11:])),
-	}}
-	r := &reader{b: raw, at: headSize}
-	tx.Body = read(r, func() {
-		tx.signedBytes = raw[:min(r.at, len(raw))]
-		copy(tx.Signature[:], r.take(sigSize))
-	})
-	if r.short || r.at > MaxTx {
-		return nil, nil, refuse(CodeLength, "transaction of type %d: %d bytes do not hold its contents of at most %d", raw[0], len(raw), MaxTx)
 	}
-	tx.raw, rest = raw[:r.at], raw[r.at:]
-	tx.ID = types.SHA256(tx.raw)
-	return tx, rest, tx.Body.check()
+	d.tx, d.r = tx, reader{b: raw, at: headSize}
+	tx.Body = read(&d.r, d.mark)
+	if d.r.short || d.r.at > MaxTx {
+		return nil, false, refuse(CodeLength, "transaction of type %d: %d bytes do not hold its contents of at most %d", raw[0], len(raw), MaxTx)
+	}
+	tx.raw, rest = raw[:d.r.at], raw[d.r.at:]
+	return rest, true, tx.Body.check()
+}
+
+// hash fills in what is hashed once and needed in many places.
+func (tx *Tx) hash() {
+	tx.ID = sha256.Sum256(tx.raw)
+	tx.sigHash = sha256.Sum256(tx.Signature[:])
 }
 
 // readers decode the body of each type; each calls sig where the signature stands.
