@@ -12,23 +12,15 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
-// AccountOf finds an account by its key: the first one created with it that still has it, or an account of the genesis.
+// AccountOf finds an account by the key that it has now; the one with the lowest number where several have it.
 func (n *Node) AccountOf(key [32]byte) (types.AccountID, bool, error) {
-	for i, g := range n.genesis.Nodes {
-		if id := (types.AccountID{Node: uint16(i + 1)}); g.Account0 == key && n.hasKey(id, key) {
-			return id, true, nil
-		}
+	n.app.mu.RLock()
+	defer n.app.mu.RUnlock()
+	id, err := n.app.state.AccountOf(key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return id, false, nil
 	}
-	id, known, err := n.app.journal.account(key)
-	if err != nil || !known {
-		return types.AccountID{}, false, err
-	}
-	return id, n.hasKey(id, key), nil
-}
-
-func (n *Node) hasKey(id types.AccountID, key [32]byte) bool {
-	a, err := n.Account(id)
-	return err == nil && a.PublicKey == key
+	return id, err == nil, err
 }
 
 // OwnAccount is this daemon's account: that of the daemon's key on the ledger as verified here. It is zero until there is

@@ -10,7 +10,7 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
-// journal keeps what every block did, and finds transactions by id and accounts by key. Writes need no flush of their own:
+// journal keeps what every block did, and finds transactions by id. Writes need no flush of their own:
 // what a crash takes is written again, the same, when CometBFT replays the blocks after the snapshot; so it is
 // flushed before a snapshot replaces the one before. Safe for concurrent use, one writer.
 type journal struct{ db dbm.DB }
@@ -25,12 +25,10 @@ func openJournal(dir string) (journal, error) {
 	return journal{db}, nil
 }
 
-// Keys: 'b' height(4) = record; 't' transaction id(32) = height(4) index(4); 'k' public key(32) = account(6), the
-// first one created with that key.
+// Keys: 'b' height(4) = record; 't' transaction id(32) = height(4) index(4).
 const (
-	keyBlock   = 'b'
-	keyTx      = 't'
-	keyAccount = 'k'
+	keyBlock = 'b'
+	keyTx    = 't'
 )
 
 func blockKey(h types.Height) []byte {
@@ -68,24 +66,6 @@ func (j journal) put(r *blockRecord, txs []types.Hash) error {
 		w.u32(uint32(r.Height))
 		w.u32(uint32(i))
 		if err := b.Set(prefixed(keyTx, id), w.b); err != nil {
-			return err
-		}
-	}
-	created := map[types.Hash]bool{}
-	for _, e := range r.events {
-		a, ok := e.(ledger.AccountCreated)
-		if !ok || created[a.PublicKey] {
-			continue
-		}
-		if _, known, err := j.account(a.PublicKey); err != nil {
-			return err
-		} else if known {
-			continue
-		}
-		created[a.PublicKey] = true
-		w := writer{}
-		w.account(a.ID)
-		if err := b.Set(prefixed(keyAccount, a.PublicKey), w.b); err != nil {
 			return err
 		}
 	}
@@ -135,12 +115,20 @@ func (j journal) tx(id types.Hash) (types.Height, uint32, error) {
 	return types.Height(d.u32()), d.u32(), nil
 }
 
-// account finds the first account that was created with a key.
-func (j journal) account(key types.Hash) (types.AccountID, bool, error) {
-	raw, err := j.db.Get(prefixed(keyAccount, key))
-	if err != nil || len(raw) != 6 {
-		return types.AccountID{}, false, err
+// done finds what a block did with a transaction.
+func (j journal) done(id types.Hash) (ledger.TxDone, error) {
+	h, _, err := j.tx(id)
+	if err != nil {
+		return ledger.TxDone{}, err
 	}
-	d := reader{b: raw}
-	return d.account(), true, nil
+	r, err := j.block(h)
+	if err != nil {
+		return ledger.TxDone{}, err
+	}
+	for _, e := range r.events {
+		if d, ok := e.(ledger.TxDone); ok && d.ID == id {
+			return d, nil
+		}
+	}
+	return ledger.TxDone{}, fmt.Errorf("transaction %s: %w", id, ledger.ErrNotFound)
 }
