@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 const (
 	childHome = "ESCD_TEST_CHILD_HOME"
 	childJoin = "ESCD_TEST_CHILD_JOIN"
+	childKeep = "ESCD_TEST_CHILD_KEEP" // blocks
 )
 
 func TestMain(m *testing.M) {
@@ -41,6 +43,9 @@ func child(home, join string) error {
 	c := victim(nil, home)
 	c.Join = join
 	c.Logger = nil
+	if keep, err := strconv.Atoi(os.Getenv(childKeep)); err == nil {
+		c.KeepBlocks = types.Height(keep)
+	}
 	n, err := Start(context.Background(), c)
 	if err != nil {
 		return err
@@ -50,7 +55,11 @@ func child(home, join string) error {
 			return err
 		}
 	}
-	return n.Blocks(context.Background(), 1, func(b ledger.BlockEvents) error {
+	from := types.Height(1)
+	if c.KeepBlocks > 0 { // the first ones are not there
+		from = 0
+	}
+	return n.Blocks(context.Background(), from, func(b ledger.BlockEvents) error {
 		fmt.Println(line(b))
 		if join == "" && b.Height > 1 && len(b.Events) > 0 {
 			return childSend(n)
