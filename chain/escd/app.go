@@ -9,6 +9,7 @@ import (
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	cmt "github.com/cometbft/cometbft/types"
 
 	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/types"
@@ -30,6 +31,7 @@ type app struct {
 	nanos   int64
 	applied time.Time
 	waiting waiting
+	desk    *desk // nil before it is open, and when this node has no number on the ledger
 	// next is closed and replaced when head moves on.
 	next   chan struct{}
 	closed bool
@@ -41,15 +43,15 @@ type app struct {
 
 func newApp(c Config, g ledger.Genesis, j journal) (*app, error) {
 	a := &app{journal: j, next: make(chan struct{})}
-	if err := a.load(c, g); err != nil {
+	if err := a.load(c, g, nil); err != nil {
 		return nil, err
 	}
 	a.params = a.state.Params()
 	return a, nil
 }
 
-// load reads the newest state that is in the home.
-func (a *app) load(c Config, g ledger.Genesis) error {
+// load goes on with the newest state that is in the home; ready is what the newest snapshot holds, or nil to read it.
+func (a *app) load(c Config, g ledger.Genesis, ready *ledger.State) error {
 	hash, err := g.Hash()
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func (a *app) load(c Config, g ledger.Genesis) error {
 	if err != nil {
 		return err
 	}
-	s, warning, err := loadState(kept, g, hash, a.journal)
+	s, warning, err := loadState(kept, g, hash, a.journal, ready)
 	if err != nil {
 		return err
 	}
@@ -146,8 +148,8 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 		r.bytes += uint64(len(req.Txs[i]))
 	}
 	ids := make([]types.Hash, len(done.Results))
-	for _, t := range done.Results {
-		ids[t.Place.Position-1] = t.ID
+	for i, t := range done.Results {
+		ids[i] = t.ID
 		if t.Code == ledger.CodeOK {
 			r.txs++
 		} else {
@@ -158,6 +160,9 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 		out.ValidatorUpdates = append(out.ValidatorUpdates, abci.Ed25519ValidatorUpdate(v.PublicKey[:], v.Power))
 	}
 	a.waiting.reapply(a.state, ids)
+	if a.desk != nil {
+		a.desk.applied()
+	}
 	r.events = done.Events
 	if err := a.journal.put(r, ids); err != nil {
 		return nil, fmt.Errorf("block %d: %w", req.Height, err)
@@ -235,6 +240,36 @@ func checked(err error) (*abci.ResponseCheckTx, error) {
 		return &abci.ResponseCheckTx{Code: refusal.Code, Log: refusal.Text}, nil
 	}
 	return nil, err
+}
+
+// PrepareProposal puts the messages of our own office before what is in the mempool.
+func (a *app) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
+	a.mu.RLock()
+	d := a.desk
+	a.mu.RUnlock()
+	var own [][]byte
+	if d != nil {
+		own = d.proposal()
+	}
+	return &abci.ResponsePrepareProposal{Txs: fill(req.MaxTxBytes, own, req.Txs)}, nil
+}
+
+// fill takes transactions in order, each once, as long as there is room.
+func fill(room int64, lists ...[][]byte) [][]byte {
+	var out [][]byte
+	seen := map[types.Hash]bool{}
+	for _, list := range lists {
+		for _, tx := range list {
+			id := types.SHA256(tx)
+			size := cmt.ComputeProtoSizeForTxs([]cmt.Tx{tx})
+			if seen[id] || size > room {
+				continue
+			}
+			seen[id] = true
+			out, room = append(out, tx), room-size
+		}
+	}
+	return out
 }
 
 // wait returns the head and a channel that is closed when it moves on.

@@ -2,14 +2,9 @@ package escd
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
-	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/mempool"
-	"github.com/cometbft/cometbft/p2p"
-	protomem "github.com/cometbft/cometbft/proto/tendermint/mempool"
 	cmt "github.com/cometbft/cometbft/types"
 
 	"github.com/eschaton-network/chand/ledger"
@@ -101,39 +96,6 @@ func (n *Node) Blocks(ctx context.Context, from types.Height, fn func(ledger.Blo
 			return err
 		}
 	}
-}
-
-// Submit puts a transaction into the mempool, from where it goes to the validators. The error is a *ledger.Refusal when the
-// rules refuse it. The same bytes again are sent to the peers again: one of them may have lost them.
-func (n *Node) Submit(ctx context.Context, tx []byte) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if len(tx) > ledger.MaxTx {
-		return &ledger.Refusal{Code: ledger.CodeLength, Text: fmt.Sprintf("transaction of %d bytes: at most %d", len(tx), ledger.MaxTx)}
-	}
-	done, err := n.use()
-	if err != nil {
-		return err
-	}
-	defer done()
-	raw := ledger.Direct(tx)
-	var res *abci.ResponseCheckTx
-	err = n.comet.Mempool().CheckTx(raw, func(r *abci.ResponseCheckTx) { res = r }, mempool.TxInfo{})
-	switch {
-	case errors.Is(err, mempool.ErrTxInCache):
-		n.comet.Switch().Broadcast(p2p.Envelope{ChannelID: mempool.MempoolChannel, Message: &protomem.Txs{Txs: [][]byte{raw}}})
-		return nil
-	case errors.As(err, &mempool.ErrMempoolIsFull{}), errors.Is(err, mempool.ErrRecheckFull):
-		return &ledger.Refusal{Code: ledger.CodeBusy, Text: "too many transactions wait for a block; submit it again after the next block"}
-	case err != nil:
-		return err
-	case res == nil: // the application in this process answers before CheckTx returns
-		return errors.New("the ledger node gave no answer; submit the transaction again")
-	case res.Code != ledger.CodeOK:
-		return &ledger.Refusal{Code: res.Code, Text: res.Log}
-	}
-	return nil
 }
 
 // Account returns the account's state at Head.

@@ -174,25 +174,50 @@ func (c *Client) CreateAccount(ctx context.Context, key [32]byte, proof [64]byte
 	return a.Address, err
 }
 
-// Refused is a transaction of a batch that the mempool did not take.
+// Refused is a transaction of a batch that was not taken.
 type Refused struct {
 	Index      int    `json:"index"`
 	LedgerCode uint32 `json:"ledger_code"`
 	Message    string `json:"message"`
 }
 
-// SubmitAnswer says what became of submitted transactions. After the first refusal for being busy the rest is not tried.
+// SubmitAnswer says what became of submitted transactions.
 type SubmitAnswer struct {
 	Accepted int       `json:"accepted"`
 	Refused  []Refused `json:"refused"`
-	// Tried counts the transactions from the start of the batch that were looked at.
+	// Tried counts the transactions of the batch: all of them.
 	Tried int `json:"tried"`
+	// Promises say where the accepted ones stand; those sent on to other offices are not among them.
+	Promises []Promise `json:"promises"`
+}
+
+// Promise is about Count accepted transactions from Index of the batch on, refused ones between them left out.
+type Promise struct {
+	Index int `json:"index"`
+	Count int `json:"count"`
+	// Place is that of the first; the others follow in the same message.
+	Place ledger.Place `json:"place"`
+	// Receipt is the node's signed ledger.Receipt in hex; empty when a block has the transaction already.
+	Receipt string `json:"receipt,omitempty"`
 }
 
 // Submit posts one transaction.
 func (c *Client) Submit(ctx context.Context, tx []byte) error {
-	_, err := c.do(ctx, http.MethodPost, "/v1/transactions", typeRaw, tx, maxAnswer)
+	_, err := c.submit(ctx, tx, false)
 	return err
+}
+
+// submit posts one transaction; onward tells the office not to send it on.
+func (c *Client) submit(ctx context.Context, tx []byte, onward bool) (a SubmitAnswer, err error) {
+	path := "/v1/transactions"
+	if onward {
+		path += "?hop=1"
+	}
+	b, err := c.do(ctx, http.MethodPost, path, typeRaw, tx, maxAnswer)
+	if err != nil {
+		return a, err
+	}
+	return a, strict(b, &a)
 }
 
 // SubmitMany posts a batch; the sum of the transactions' sizes plus four bytes each is at most MaxBatch, their number at most

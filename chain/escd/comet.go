@@ -15,8 +15,8 @@ import (
 
 // Consensus constants. They are part of the protocol: every node of a ledger must have the same ones.
 const (
-	// maxBlockBytes is the best size in measurements (1-4 MB: larger blocks are slower per byte).
-	maxBlockBytes = 4 << 20
+	// maxBlockBytes lets a block of a second carry 150,000 transfers.
+	maxBlockBytes = 20 << 20
 	// evidenceBlocks is for how many blocks a validator's double signing can be reported, and for as long as these take: at one
 	// block a second, two days. It is never longer than stake is bound.
 	evidenceBlocks = 172_800
@@ -65,7 +65,7 @@ func cometConfig(c Config, g ledger.Genesis, p2pAddr string) *config.Config {
 	cfg.Mempool.Size = ledger.MaxWaiting
 	cfg.Mempool.MaxTxsBytes = 256 << 20
 	cfg.Mempool.CacheSize = 400_000
-	cfg.Mempool.MaxTxBytes = ledger.MaxTx
+	cfg.Mempool.MaxTxBytes = ledger.MaxMessage
 	cfg.Mempool.RecheckTimeout = 30 * time.Second // in process: it answers; the default of 1 s would drop what is left
 
 	// A missed proposal costs timeout_propose, so it is short; the next rounds allow for slow machines.

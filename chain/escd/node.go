@@ -36,6 +36,8 @@ type Node struct {
 	dbs     *databases
 	office  *office
 	peers   *peers
+	routes  routes
+	clients clients
 	states  sm.Store // CometBFT's: who the validators are
 
 	// own is this daemon's account; ownReady is closed once it is known.
@@ -189,6 +191,9 @@ func (n *Node) launch(ctx context.Context, s *syncer) error {
 	if got := comet.GenesisDoc().ChainID; got != n.genesis.ChainID {
 		return fmt.Errorf("the blocks in %s are of chain %q, the genesis document is of %q: was %s replaced?", n.dbs.dir, got, n.genesis.ChainID, genesisFile)
 	}
+	if _, err := openDesk(n); err != nil {
+		return err
+	}
 	if err := comet.Start(); err != nil {
 		return err
 	}
@@ -222,6 +227,12 @@ func (n *Node) shutdown() error {
 		n.office.close()
 	}
 	n.work.Wait() // after this nothing starts CometBFT any more
+	if n.app != nil {
+		if d := n.desk(); d != nil {
+			d.stop()
+		}
+	}
+	n.clients.close()
 	clean := n.stopComet()
 	n.life.Lock() // waits for calls that read CometBFT's stores
 	defer n.life.Unlock()

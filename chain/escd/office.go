@@ -23,8 +23,6 @@ const (
 	// MaxBatch and MaxBatchTxs bound one POST /v1/transactions: some thousands of transfers.
 	MaxBatch    = 4 << 20
 	MaxBatchTxs = 20_000
-	// maxRefused bounds the refusals that an answer lists.
-	maxRefused = 100
 	// maxSmallBody bounds the other requests' JSON.
 	maxSmallBody = 4 << 10
 	// maxBlocksAnswer is where an answer of GET /v1/blocks ends; one block more may go beyond.

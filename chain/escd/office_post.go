@@ -2,6 +2,7 @@ package escd
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -69,16 +70,18 @@ func (o *office) postTransactions(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	hop := r.URL.Query().Get("hop") != "" // another office has sent this on: it goes no further
 	if kind == typeRaw {
 		tx, ok := body(w, r, ledger.MaxTx)
 		if !ok {
 			return
 		}
-		if err := o.n.Submit(r.Context(), tx); err != nil {
+		a, err := o.submitOne(r.Context(), tx, hop)
+		if err != nil {
 			failWith(w, err)
 			return
 		}
-		answer(w, SubmitAnswer{Accepted: 1, Refused: []Refused{}, Tried: 1})
+		answer(w, a)
 		return
 	}
 	b, ok := body(w, r, MaxBatch)
@@ -90,7 +93,12 @@ func (o *office) postTransactions(w http.ResponseWriter, r *http.Request) {
 		bad(w, "%v", err)
 		return
 	}
-	o.submitBatch(r.Context(), w, txs)
+	a, err := o.submitBatch(r.Context(), txs, hop)
+	if err != nil {
+		failWith(w, err)
+		return
+	}
+	answer(w, a)
 }
 
 // splitBatch cuts a batch into transactions, each behind its length in four bytes, big-endian. They share b.
@@ -106,24 +114,112 @@ func splitBatch(b []byte) ([][]byte, error) {
 	return txs, nil
 }
 
-func (o *office) submitBatch(ctx context.Context, w http.ResponseWriter, txs [][]byte) {
-	out := SubmitAnswer{Refused: []Refused{}}
+func (o *office) submitOne(ctx context.Context, tx []byte, hop bool) (SubmitAnswer, error) {
+	a, err := o.submitBatch(ctx, [][]byte{tx}, hop)
+	if err == nil && len(a.Refused) > 0 {
+		err = &ledger.Refusal{Code: a.Refused[0].LedgerCode, Text: a.Refused[0].Message}
+	}
+	return a, err
+}
+
+// maxOnward bounds the transactions of other nodes' accounts in one batch: each is a request of its own to another office.
+const maxOnward = 64
+
+// submitBatch gives the transactions of our node's accounts to the desk, and sends a few of others on, one hop. An error says that
+// nothing is known of any of them.
+func (o *office) submitBatch(ctx context.Context, txs [][]byte, hop bool) (SubmitAnswer, error) {
+	a := SubmitAnswer{Tried: len(txs), Refused: []Refused{}, Promises: []Promise{}}
+	d := o.n.desk()
+	var own [][]byte
+	var index []int // of own, in the batch
+	onward := 0
 	for i, tx := range txs {
-		err := o.n.Submit(ctx, tx)
-		out.Tried++
-		if err == nil {
-			out.Accepted++
+		node := senderNode(tx)
+		if d != nil && (node == d.node || node == 0) {
+			own, index = append(own, tx), append(index, i)
 			continue
 		}
 		var refusal *ledger.Refusal
-		if !errors.As(err, &refusal) {
-			failWith(w, err)
-			return
-		}
-		out.Refused = append(out.Refused, Refused{i, refusal.Code, refusal.Text})
-		if refusal.Code == ledger.CodeBusy || len(out.Refused) == maxRefused {
-			break
+		err := o.foreign(ctx, tx, node, hop || onward == maxOnward)
+		switch {
+		case errors.As(err, &refusal):
+			a.Refused = append(a.Refused, Refused{i, refusal.Code, refusal.Text})
+		case err != nil:
+			return a, err
+		default:
+			a.Accepted++
+			onward++
 		}
 	}
-	answer(w, out)
+	if len(own) == 0 {
+		return a, nil
+	}
+	out, err := d.take(ctx, own)
+	var busy *ledger.Refusal
+	switch {
+	case errors.As(err, &busy): // all of them
+		for _, i := range index {
+			a.Refused = append(a.Refused, Refused{i, busy.Code, busy.Text})
+		}
+		return a, nil
+	case err != nil:
+		return a, err
+	}
+	a.add(d, out, index)
+	return a, nil
+}
+
+// senderNode is the node of a transaction's sender, 0 when there are too few bytes.
+func senderNode(tx []byte) uint16 {
+	if len(tx) < 3 {
+		return 0
+	}
+	return binary.LittleEndian.Uint16(tx[1:])
+}
+
+// foreign sends a transaction of another node's account on.
+func (o *office) foreign(ctx context.Context, tx []byte, node uint16, stay bool) error {
+	if stay {
+		return &ledger.Refusal{Code: ledger.CodeBadNode, Text: fmt.Sprintf("the account is of node %d, this office takes no more of it; submit to that node's office", node)}
+	}
+	return o.n.submit(ctx, tx, true)
+}
+
+// add says what became of the desk's transactions. Those that stand in a row in one message share a receipt.
+func (a *SubmitAnswer) add(d *desk, out []admission, index []int) {
+	var row []*admission
+	var first int
+	end := func() {
+		if len(row) == 0 {
+			return
+		}
+		p := Promise{Index: first, Count: len(row), Place: row[0].place}
+		if row[0].until > 0 {
+			r := d.receipt(row)
+			p.Receipt = hex.EncodeToString(r.Bytes())
+		}
+		a.Promises, row = append(a.Promises, p), row[:0]
+	}
+	for k := range out {
+		o := &out[k]
+		if o.refuse != nil {
+			a.Refused = append(a.Refused, Refused{index[k], o.refuse.Code, o.refuse.Text})
+			continue
+		}
+		a.Accepted++
+		if n := len(row); n > 0 && !follows(row[n-1], o) {
+			end()
+		}
+		if len(row) == 0 {
+			first = index[k]
+		}
+		row = append(row, o)
+	}
+	end()
+}
+
+func follows(a, b *admission) bool {
+	p := a.place
+	p.Position++
+	return p == b.place && a.until > 0 && b.until > 0
 }
