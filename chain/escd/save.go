@@ -97,11 +97,14 @@ func (v *saver) close() {
 
 // loadState returns the state to go on from: a snapshot, or the genesis state at height 0. A snapshot that is damaged, or whose
 // block events are not all in the journal (power loss), is not needed as long as the one before it or all blocks are
-// there.
-func loadState(kept *snapshots, g ledger.Genesis, genesis types.Hash, j journal) (s *ledger.State, warning, err error) {
+// there. ready is what the newest snapshot holds, or nil.
+func loadState(kept *snapshots, g ledger.Genesis, genesis types.Hash, j journal, ready *ledger.State) (s *ledger.State, warning, err error) {
 	var warnings []error
 	for _, m := range kept.all() {
-		s, err := kept.load(m, genesis)
+		s, err := ready, error(nil)
+		if s == nil || s.Height() != m.Height {
+			s, err = kept.load(m, genesis)
+		}
 		if errors.Is(err, errForeign) {
 			return nil, nil, err
 		}

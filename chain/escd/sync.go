@@ -84,14 +84,15 @@ func (n *Node) stateSync(ctx context.Context, s *syncer, from []*peer, refused m
 			continue
 		}
 		began := time.Now()
-		if err := n.fetchState(ctx, s, p.office, &m); err != nil {
+		state, err := n.fetchState(ctx, s, p.office, &m)
+		if err != nil {
 			if errors.Is(err, errSnapshotOffered) {
 				refused[p] = time.Now().Add(syncAgain)
 			}
 			errs = append(errs, fmt.Errorf("snapshot %d of the office at %s: %w", m.Height, p.office.addr, err))
 			continue
 		}
-		next, err := n.restart(ctx, s)
+		next, err := n.restart(ctx, s, state)
 		if err != nil {
 			return nil, err
 		}
@@ -101,8 +102,8 @@ func (n *Node) stateSync(ctx context.Context, s *syncer, from []*peer, refused m
 	return s, errors.Join(errs...)
 }
 
-// restart goes over to the data that fetchState has made.
-func (n *Node) restart(ctx context.Context, s *syncer) (*syncer, error) {
+// restart goes over to the data that fetchState has made, of which state is the snapshot.
+func (n *Node) restart(ctx context.Context, s *syncer, state *ledger.State) (*syncer, error) {
 	s.close()
 	n.app.saver.close()
 	if err := n.dbs.close(); err != nil {
@@ -111,7 +112,7 @@ func (n *Node) restart(ctx context.Context, s *syncer) (*syncer, error) {
 	if err := settle(n.cfg.Home); err != nil {
 		return nil, err
 	}
-	if err := n.app.load(n.cfg, n.genesis); err != nil {
+	if err := n.app.load(n.cfg, n.genesis, state); err != nil {
 		return nil, err
 	}
 	next, err := n.newSyncer(ctx)
@@ -121,11 +122,11 @@ func (n *Node) restart(ctx context.Context, s *syncer) (*syncer, error) {
 	return next, err
 }
 
-// fetchState makes new data of a snapshot in nextDir, all of it checked.
-func (n *Node) fetchState(ctx context.Context, s *syncer, c *Client, m *manifest) error {
+// fetchState makes new data of a snapshot in nextDir, all of it checked, and returns the state.
+func (n *Node) fetchState(ctx context.Context, s *syncer, c *Client, m *manifest) (*ledger.State, error) {
 	a, err := c.anchor(ctx, m.Height)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	lead := leader{trust: n.trust, c: c}
 	if h := s.state.LastBlockHeight; h > 0 {
@@ -133,24 +134,25 @@ func (n *Node) fetchState(ctx context.Context, s *syncer, c *Client, m *manifest
 	}
 	last, err := lead.to(ctx, a.bundle)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	state, err := bootState(n.genesis, lead.trust, last, &a, m)
+	boot, err := bootState(n.genesis, lead.trust, last, &a, m)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errSnapshotOffered, err)
+		return nil, fmt.Errorf("%w: %w", errSnapshotOffered, err)
 	}
 	if err := os.RemoveAll(filepath.Join(n.cfg.Home, nextDir)); err != nil {
-		return err
+		return nil, err
 	}
-	if err := n.fetchSnapshot(ctx, c, m, last); err != nil {
-		return err
+	state, err := n.fetchSnapshot(ctx, c, m, last)
+	if err != nil {
+		return nil, err
 	}
-	if err := bootStores(filepath.Join(n.cfg.Home, nextDir), state, last.Commit); err != nil {
-		return err
+	if err := bootStores(filepath.Join(n.cfg.Home, nextDir), boot, last.Commit); err != nil {
+		return nil, err
 	}
 	done := &synced{Height: m.Height, Nanos: last.Time.UnixNano(), Hash: types.Hash(last.Hash()), AppHash: types.Hash(last.AppHash),
 		Bundles: append(lead.bundles, keptBundle{m.Height, a.bundle})}
-	return done.finish(n.cfg.Home)
+	return state, done.finish(n.cfg.Home)
 }
 
 // leader leads a verifier over the changes of the validators.
@@ -249,23 +251,23 @@ func proposes(lb *cmt.LightBlock) error {
 }
 
 // fetchSnapshot writes the snapshot to nextDir and reads it as a whole.
-func (n *Node) fetchSnapshot(ctx context.Context, c *Client, m *manifest, last *cmt.LightBlock) error {
+func (n *Node) fetchSnapshot(ctx context.Context, c *Client, m *manifest, last *cmt.LightBlock) (*ledger.State, error) {
 	kept, err := openSnapshots(filepath.Join(n.cfg.Home, nextDir, snapshotDir), n.cfg.Logger)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = writeFile(kept.path(m.Height), func(f *os.File) error { return fetchChunks(ctx, c, m, f) })
 	if err != nil {
-		return err
+		return nil, err
 	}
 	state, err := kept.load(*m, n.trust.Genesis)
 	if err == nil && state.Time() != types.Time(last.Time.Unix()) {
 		err = fmt.Errorf("it is of time %d, the block of %d", state.Time(), last.Time.Unix())
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errSnapshotOffered, err)
+		return nil, fmt.Errorf("%w: %w", errSnapshotOffered, err)
 	}
-	return kept.add(*m)
+	return state, kept.add(*m)
 }
 
 // fetchChunks fetches some chunks at a time and writes each to its place.
