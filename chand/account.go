@@ -92,7 +92,7 @@ type pendingTx struct {
 func newAccountant(d *Daemon) (*accountant, error) {
 	a := &accountant{
 		store: d.Store, chain: d.Chain, log: d.Log.With("owner", "account"), now: d.now, emit: d.emit,
-		secret: d.cfg.Seed.AccountSecret(), box: newMailbox[txRequest](maxTxQueue), over: make(chan struct{}), blocks: make(chan ledger.BlockEvents, blockQueue),
+		secret: d.cfg.AccountSecret, box: newMailbox[txRequest](maxTxQueue), over: make(chan struct{}), blocks: make(chan ledger.BlockEvents, blockQueue),
 		byKey: make(map[string]*pendingTx), known: make(chan struct{}), nextSeq: 1,
 	}
 	a.public = ledger.PublicKey(a.secret)

@@ -24,6 +24,8 @@ import (
 // Config is what the owner of a daemon decides.
 type Config struct {
 	Seed types.Seed
+	// AccountSecret is the ed25519 seed of the ledger account; zero: derived from Seed.
+	AccountSecret [32]byte
 	// Account is the ledger account, if it is known already; zero: learnt from the ledger once somebody creates it for our key.
 	Account types.AccountID
 	// Timing and Rules of channels that we open, and Rules of those that we accept.
@@ -99,6 +101,9 @@ const (
 func New(cfg Config, deps Deps) (*Daemon, error) {
 	if cfg.InvoiceExpiry == 0 {
 		cfg.InvoiceExpiry = defaultInvoiceExpiry
+	}
+	if cfg.AccountSecret == [32]byte{} {
+		cfg.AccountSecret = cfg.Seed.AccountSecret()
 	}
 	if err := cfg.Timing.Check(); err != nil {
 		return nil, err

@@ -506,12 +506,12 @@ func (r *runner) envFor(in channel.Input) channel.Env {
 }
 
 func (r *runner) env() channel.Env {
-	seed := r.d.cfg.Seed
+	secret := r.d.cfg.AccountSecret
 	return channel.Env{
 		Height: r.height, Now: r.d.now(), Genesis: r.d.genesis,
 		Keys:       r.ownKeys(),
 		HasAccount: func(id types.AccountID) bool { _, err := r.d.Chain.Account(id); return err == nil },
-		FundSign:   func(body ledger.ContractBody) [64]byte { return body.SignAsFunder(seed.AccountSecret(), r.d.genesis) },
+		FundSign:   func(body ledger.ContractBody) [64]byte { return body.SignAsFunder(secret, r.d.genesis) },
 	}
 }
 

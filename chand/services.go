@@ -21,7 +21,7 @@ import (
 func newLibrary(d *Daemon) (*library.Library, error) {
 	return library.New(library.Config{
 		Store: d.Store, Gossip: d.Gossip, Directory: d.Directory, Head: d.Chain.Head, Genesis: d.genesis, Blocks: d.blockAt,
-		StatementSecret: d.cfg.Seed.StatementSecret(), NodeKey: d.nodeKey, Account: d.Account, AccountSecret: d.cfg.Seed.AccountSecret(),
+		StatementSecret: d.cfg.Seed.StatementSecret(), NodeKey: d.nodeKey, Account: d.Account, AccountSecret: d.cfg.AccountSecret,
 		Neighbours: d.neighbours, Clock: d.Clock, Log: d.Log,
 		Accepted: func(s *statement.Statement) { d.emit("statement", "a statement about "+s.Subject(), s) },
 	})

@@ -36,6 +36,7 @@ type Config struct {
 	LedgerPeers                                    []string
 	LedgerBlockTime                                time.Duration
 	LedgerOpenAccounts                             bool
+	LedgerNodeKey, LedgerAccountKey                string
 
 	Timing          types.Timing
 	Rules           wire.Rules
@@ -72,6 +73,8 @@ func (c *Config) settings() []setting {
 		{"ledger.rpc", "", "CometBFT's own RPC; empty: off", listenAddress(&c.LedgerRPC, true), false, "HOST:PORT"},
 		{"ledger.block-time", "1s", "time between blocks of our own ledger, fixed at its first start: 50ms to 10m", duration(&c.LedgerBlockTime, 50*time.Millisecond, 10*time.Minute), false, "TIME"},
 		{"ledger.open-accounts", "true", "open accounts for daemons that join our ledger, at our cost (at most a few a second)", boolean(&c.LedgerOpenAccounts), false, "BOOL"},
+		{"ledger.node-key", "", "file with the secret key of our ledger node, 64 hex digits; empty: derived from the seed phrase", keyFile(&c.LedgerNodeKey), false, "FILE"},
+		{"ledger.account-key", "", "file with the secret key of our ledger account, 64 hex digits; empty: derived from the seed phrase", keyFile(&c.LedgerAccountKey), false, "FILE"},
 		{"channel.inclusion", fmt.Sprint(types.DefaultTiming.Inclusion), "worst time to get a transaction into a block, in blocks", number(&c.Timing.Inclusion), false, "BLOCKS"},
 		{"channel.downtime", fmt.Sprint(types.DefaultTiming.Downtime), "longest time that this daemon may be down and still answer a cheater, in blocks", number(&c.Timing.Downtime), false, "BLOCKS"},
 		{"channel.window", fmt.Sprint(types.DefaultTiming.Window), "dispute window of channels that we open, in blocks: at least downtime + inclusion + 2", number(&c.Timing.Window), false, "BLOCKS"},

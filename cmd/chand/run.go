@@ -31,6 +31,10 @@ import (
 // joins takes a block or two.
 const ledgerWait = 15 * time.Second
 
+// directDelay is how many blocks a transaction waits on a ledger of our own when it does not come in its node's message: as long as the
+// node has for what it promised before.
+const directDelay = 8
+
 // stopWait bounds the stop of the servers; what they were doing is asked for again after the restart.
 const stopWait = 5 * time.Second
 
@@ -75,6 +79,14 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 	if err != nil {
 		return err
 	}
+	nodeSecret, err := loadKey(s.cfg.LedgerNodeKey, seed.LedgerNodeSecret())
+	if err != nil {
+		return fmt.Errorf("ledger.node-key: %w", err)
+	}
+	accountSecret, err := loadKey(s.cfg.LedgerAccountKey, seed.AccountSecret())
+	if err != nil {
+		return fmt.Errorf("ledger.account-key: %w", err)
+	}
 	if first {
 		fmt.Fprintf(out, "New home %s: settings in %s, seed phrase in %s (write it down and keep it secret), certificate and macaroons beside them.\n",
 			home, configName, seedName)
@@ -110,13 +122,13 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 		s.log.Info("looking for the ledger's other nodes", "join", s.cfg.LedgerJoin, "peers", s.cfg.LedgerPeers)
 	}
 	var daemon atomic.Pointer[chand.Daemon]
-	if s.ledger, err = s.startLedger(ctx, seed, &daemon); err != nil {
+	if s.ledger, err = s.startLedger(ctx, seed.NodeID().String(), nodeSecret, accountSecret, &daemon); err != nil {
 		return err
 	}
 	defer closing(&err, "ledger", s.ledger.Stop)
 
 	s.daemon, err = chand.New(chand.Config{
-		Seed: seed, Account: s.ledger.OwnAccount(), Timing: s.cfg.Timing, Rules: s.cfg.Rules, BaseFee: s.cfg.BaseFee,
+		Seed: seed, AccountSecret: accountSecret, Account: s.ledger.OwnAccount(), Timing: s.cfg.Timing, Rules: s.cfg.Rules, BaseFee: s.cfg.BaseFee,
 		FeeMillionths: s.cfg.FeeMillionths, MaxContribution: s.cfg.MaxContribution, StampRound: s.cfg.TimestampRound, Redial: s.cfg.PeerDial,
 	}, chand.Deps{
 		Store: s.store, Chain: s.ledger, Transport: s.peers, Gossip: gossip, Directory: directory, Proofs: proofs{s.ledger},
@@ -184,12 +196,13 @@ func closing(err *error, what string, close func() error) {
 	}
 }
 
-func (s *server) startLedger(ctx context.Context, seed types.Seed, daemon *atomic.Pointer[chand.Daemon]) (*escd.Node, error) {
+func (s *server) startLedger(ctx context.Context, moniker string, nodeSecret, accountSecret [32]byte, daemon *atomic.Pointer[chand.Daemon]) (*escd.Node, error) {
 	return escd.Start(ctx, escd.Config{
-		Home: filepath.Join(s.cfg.Home, "ledger"), Moniker: seed.NodeID().String(), BlockMillis: uint32(s.cfg.LedgerBlockTime.Milliseconds()),
-		ListenP2P: s.cfg.LedgerP2P, ListenOffice: s.cfg.LedgerOffice, ListenRPC: s.cfg.LedgerRPC,
+		Home: filepath.Join(s.cfg.Home, "ledger"), Moniker: moniker, BlockMillis: uint32(s.cfg.LedgerBlockTime.Milliseconds()),
+		DirectDelay: directDelay,
+		ListenP2P:   s.cfg.LedgerP2P, ListenOffice: s.cfg.LedgerOffice, ListenRPC: s.cfg.LedgerRPC,
 		Join: s.cfg.LedgerJoin, GenesisFile: s.cfg.LedgerGenesis, Peers: s.cfg.LedgerPeers,
-		LedgerNodeSecret: seed.LedgerNodeSecret(), AccountSecret: seed.AccountSecret(),
+		LedgerNodeSecret: nodeSecret, AccountSecret: accountSecret,
 		OpenAccounts: escd.OpenPolicy{Enabled: s.cfg.LedgerOpenAccounts},
 		CreateAccount: func(ctx context.Context, key [32]byte, proof [64]byte) (types.AccountID, error) {
 			if d := daemon.Load(); d != nil {
