@@ -9,7 +9,6 @@ import (
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
-	cmt "github.com/cometbft/cometbft/types"
 
 	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/types"
@@ -81,6 +80,7 @@ func (a *app) load(c Config, g ledger.Genesis, ready *ledger.State) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.state, a.head, a.nanos, a.waiting = s, head, nanos, waiting{}
+	s.SetWorkers(parallel)
 	a.committed, a.sinceBytes = s.Height(), 0
 	a.saver = newSaver(kept, a.journal, c.snapshotBlocks, c.Logger)
 	a.moved()
@@ -214,6 +214,9 @@ func (a *app) save() error {
 
 // CheckTx asks the rules whether a transaction may wait for a block.
 func (a *app) CheckTx(_ context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
+	if _, _, message := ledger.MessageHead(req.Tx); message {
+		return a.checkMessage(req)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ledger.IsEvidence(req.Tx) {
@@ -221,7 +224,7 @@ func (a *app) CheckTx(_ context.Context, req *abci.RequestCheckTx) (*abci.Respon
 	}
 	raw, direct := ledger.ParseDirect(req.Tx)
 	if !direct {
-		return &abci.ResponseCheckTx{Code: ledger.CodeType, Log: "only direct transactions are taken here"}, nil
+		return &abci.ResponseCheckTx{Code: ledger.CodeType, Log: "want a node's message, a direct transaction or evidence"}, nil
 	}
 	err := a.state.Check(raw)
 	if err == nil {
@@ -240,36 +243,6 @@ func checked(err error) (*abci.ResponseCheckTx, error) {
 		return &abci.ResponseCheckTx{Code: refusal.Code, Log: refusal.Text}, nil
 	}
 	return nil, err
-}
-
-// PrepareProposal puts the messages of our own office before what is in the mempool.
-func (a *app) PrepareProposal(_ context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
-	a.mu.RLock()
-	d := a.desk
-	a.mu.RUnlock()
-	var own [][]byte
-	if d != nil {
-		own = d.proposal()
-	}
-	return &abci.ResponsePrepareProposal{Txs: fill(req.MaxTxBytes, own, req.Txs)}, nil
-}
-
-// fill takes transactions in order, each once, as long as there is room.
-func fill(room int64, lists ...[][]byte) [][]byte {
-	var out [][]byte
-	seen := map[types.Hash]bool{}
-	for _, list := range lists {
-		for _, tx := range list {
-			id := types.SHA256(tx)
-			size := cmt.ComputeProtoSizeForTxs([]cmt.Tx{tx})
-			if seen[id] || size > room {
-				continue
-			}
-			seen[id] = true
-			out, room = append(out, tx), room-size
-		}
-	}
-	return out
 }
 
 // wait returns the head and a channel that is closed when it moves on.

@@ -29,6 +29,8 @@ type Config struct {
 	Moniker string
 	// BlockMillis is the block time of a new ledger (0: DefaultBlockMillis). An existing or joined one has it in its genesis document.
 	BlockMillis uint32
+	// DirectDelay is by how many blocks a new ledger's direct transactions wait for what offices have promised.
+	DirectDelay uint32
 	// ListenP2P and ListenOffice are host:port; empty means 127.0.0.1:0, port 0 a free one.
 	ListenP2P, ListenOffice string
 	// ListenRPC is CometBFT's own RPC; empty means off.

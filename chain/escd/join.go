@@ -92,6 +92,7 @@ func newGenesis(c Config, now time.Time) (ledger.Genesis, error) {
 		ChainID:     "chand-" + hex.EncodeToString(unique[:]),
 		Time:        types.Time(now.Unix()),
 		BlockMillis: c.BlockMillis,
+		DirectDelay: c.DirectDelay,
 		Nodes:       []ledger.GenesisNode{{PublicKey: ledger.PublicKey(c.LedgerNodeSecret), Account0: ledger.PublicKey(c.AccountSecret)}},
 	}
 	b, err := g.Bytes() // defaults are filled in

@@ -23,7 +23,10 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if home := os.Getenv(childHome); home != "" {
+	if home := os.Getenv(childHome); home != "" && os.Getenv(childLoad) != "" {
+		fmt.Println("FAILED", load(home))
+		os.Exit(1)
+	} else if home != "" {
 		fmt.Println("FAILED", child(home, os.Getenv(childJoin)))
 		os.Exit(1)
 	}
