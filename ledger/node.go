@@ -88,7 +88,7 @@ type ledgerNode struct {
 	Node
 	accounts records
 	tree     merkle.Tree
-	dirty    []uint32 // account numbers changed since the last Root
+	dirty    dirtySet // account numbers changed since the last Root
 	changed  bool     // Node changed since the last Root
 }
 

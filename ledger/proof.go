@@ -49,15 +49,11 @@ func (s *State) Parts() Parts {
 
 func (s *State) rehash() {
 	for i, n := range s.nodes {
-		if !n.changed && len(n.dirty) == 0 {
+		if !n.changed && len(n.dirty.list) == 0 {
 			continue
 		}
-		slices.Sort(n.dirty)
-		for _, user := range slices.Compact(n.dirty) {
-			id := types.AccountID{Node: uint16(i + 1), User: user}
-			n.tree.Set(int(user), accountLeaf(id, n.accounts.at(user)))
-		}
-		n.dirty, n.changed = n.dirty[:0], false
+		n.rehash(uint16(i+1), s.workers)
+		n.changed = false
 		n.Accounts = uint32(n.accounts.len())
 		s.nodeTree.Set(i, nodeLeaf(uint16(i+1), &n.Node, n.tree.Root()))
 	}
@@ -70,6 +66,16 @@ func (s *State) rehash() {
 		partOutputs: s.outputTree.Root(), partTransactions: s.blockTxs, partPending: s.pendingHash(),
 		partLeases: s.stake.hash(),
 	}
+}
+
+// rehash brings the tree of a node's accounts up to date.
+func (n *ledgerNode) rehash(id uint16, w Workers) {
+	changed, leaf := n.dirty.take(), n.leaf(id)
+	old, _ := slices.BinarySearch(changed, uint32(n.tree.Len()))
+	for _, user := range changed[old:] {
+		n.tree.Set(int(user), leaf(int(user)))
+	}
+	n.tree.Update(changed[:old], leaf, w)
 }
 
 func (s *State) headHash() types.Hash {

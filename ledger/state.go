@@ -203,7 +203,7 @@ func (s *State) record(id types.AccountID) *Record {
 
 func (s *State) touch(id types.AccountID) {
 	n := s.node(id.Node)
-	n.dirty = append(n.dirty, id.User)
+	n.dirty.add(id.User)
 }
 
 // addAccount appends an account to an existing node; id.User must be the next number.
