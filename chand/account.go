@@ -51,6 +51,7 @@ type accountant struct {
 	over   chan struct{} // closed when run has ended
 	blocks chan ledger.BlockEvents
 	seen   atomic.Uint32 // height up to which blocks are processed; written by run
+	gap    atomic.Uint32 // the block with this height stands for some that were missed
 	known  chan struct{} // closed by run once the account exists
 	id     atomic.Pointer[types.AccountID]
 	// outgoing is what pending transactions move, without fees; written by run.

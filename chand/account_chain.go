@@ -10,6 +10,11 @@ import (
 
 // block notes what a block did to our transactions, then looks for lost ones.
 func (a *accountant) block(ctx context.Context, b ledger.BlockEvents) error {
+	if b.Height == types.Height(a.gap.Load()) {
+		if err := a.crossGap(ctx); err != nil {
+			return err
+		}
+	}
 	writes := a.discover(b)
 	for _, e := range b.Events {
 		done, ok := e.(ledger.TxDone)

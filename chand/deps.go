@@ -27,7 +27,8 @@ type Chain interface {
 	// Head is the newest block that was applied and checked here. ok is false while the view is stale (catching up or halted).
 	Head() (block ledger.BlockInfo, ok bool)
 	// Blocks calls fn for each block in order, from the given height on (0: from the next one), until ctx ends or fn
-	// fails. Old blocks are replayed from storage, so a daemon that was down misses nothing. fn runs on one goroutine.
+	// fails. Old blocks are replayed from storage, so a daemon that was down misses nothing; the error is a *ledger.Pruned when
+	// it was down for longer than blocks are kept. fn runs on one goroutine.
 	Blocks(ctx context.Context, from types.Height, fn func(ledger.BlockEvents) error) error
 	// Submit hands a signed ledger transaction to the network. nil means that it was accepted for relay, not that it
 	// is in a block. Submitting the same bytes again is harmless.

@@ -10,7 +10,7 @@ const (
 	TxPending   = "pending"   // saved and submitted, not in a block yet
 	TxConfirmed = "confirmed" // in a block
 	TxRefused   = "refused"   // the ledger said no: nothing moved
-	TxUnknown   = "unknown"   // the caller's patience ended first: ask again with the same key
+	TxUnknown   = "unknown"   // the caller's patience ended first: ask again with the same key; or Text says why nobody knows
 )
 
 // maxTxIDs bounds how often a transaction is signed again for another place in the hash chain before it is given up.

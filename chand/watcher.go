@@ -2,6 +2,7 @@ package chand
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/eschaton-network/chand/channel"
@@ -25,15 +26,31 @@ func (d *Daemon) watch(ctx context.Context) error {
 			from = head.Height // a new daemon has nothing to find in older blocks
 		}
 	}
+	for {
+		err := d.watchFrom(ctx, from, &saved)
+		var gap *ledger.Pruned
+		if !errors.As(err, &gap) {
+			return err
+		}
+		done, err := d.crossGap(ctx, gap)
+		if err != nil {
+			return err
+		}
+		from = done + 1
+	}
+}
+
+// watchFrom hands on blocks until ctx ends or one is missing.
+func (d *Daemon) watchFrom(ctx context.Context, from types.Height, saved *types.Height) error {
 	return d.Chain.Blocks(ctx, from, func(b ledger.BlockEvents) error {
 		if err := d.hand(ctx, b); err != nil {
 			return err
 		}
-		if done := d.processed(b.Height); done >= saved+watchSave {
+		if done := d.processed(b.Height); done >= *saved+watchSave {
 			if err := d.Store.Commit(ctx, put(bucketMeta, metaWatched, done)); err != nil {
 				return fmt.Errorf("saving the height that was watched: %w", err)
 			}
-			saved = done
+			*saved = done
 		}
 		return nil
 	})

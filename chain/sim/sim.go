@@ -28,6 +28,7 @@ type Chain struct {
 	late   []lateTx             // guarded by mu; delayed submissions, in order
 	seen   map[types.Hash]bool  // guarded by mu; ids of all transactions in blocks
 	halted bool                 // guarded by mu
+	first  types.Height         // guarded by mu; blocks before it are not told any more
 	// changed is closed and replaced when a block is made or a Chain halts or goes on.
 	changed chan struct{} // guarded by mu
 }
@@ -56,6 +57,13 @@ func New(chainID string, blockTime time.Duration) (*Chain, error) {
 		admin: admin, state: s, seen: make(map[types.Hash]bool), waits: make(map[types.Hash]bool), changed: make(chan struct{}),
 		head: ledger.BlockInfo{Hash: s.Params().Genesis, Time: s.Time(), AppHash: s.Root()},
 	}, nil
+}
+
+// Forget makes every View tell of no block before a height any more, as nodes do that keep some blocks only.
+func (c *Chain) Forget(before types.Height) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.first = before
 }
 
 // Run makes a block at every tick until ctx ends.

@@ -49,7 +49,7 @@ func (v *View) Head() (ledger.BlockInfo, bool) {
 }
 
 // Blocks calls fn for each block in order, from the given height on (0: from the next one), on the caller's goroutine,
-// until ctx ends or fn fails.
+// until ctx ends or fn fails. The error is a *ledger.Pruned for a block that was forgotten.
 func (v *View) Blocks(ctx context.Context, from types.Height, fn func(ledger.BlockEvents) error) error {
 	c := v.c
 	if from == 0 {
@@ -62,10 +62,14 @@ func (v *View) Blocks(ctx context.Context, from types.Height, fn func(ledger.Blo
 		c.mu.Lock()
 		changed := c.changed
 		var block *ledger.BlockEvents
-		if next <= c.head.Height {
+		if next <= c.head.Height && next >= c.first {
 			block = &c.blocks[next-1]
 		}
+		first := c.first
 		c.mu.Unlock()
+		if next < first {
+			return &ledger.Pruned{Asked: next, First: first}
+		}
 		if block != nil {
 			if err := fn(*block); err != nil {
 				return err
