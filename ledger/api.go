@@ -68,6 +68,8 @@ type TxDone struct {
 	// ID is SHA-256 of the transaction's bytes.
 	ID     types.Hash
 	Place  Place
+	// Type is the transaction's (TypeSendOne ...).
+	Type   byte
 	Sender types.AccountID
 	Msid   uint32
 	Code   uint32

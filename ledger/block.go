@@ -160,7 +160,7 @@ func (b *block) message(m *message, r *Refusal) *Refusal {
 }
 
 func (b *block) done(tx *Tx, place Place, r *Refusal) {
-	d := TxDone{ID: tx.ID, Place: place, Sender: tx.From, Msid: tx.Msid}
+	d := TxDone{ID: tx.ID, Place: place, Type: tx.raw[0], Sender: tx.From, Msid: tx.Msid}
 	if r != nil {
 		d.Code, d.Text = r.Code, r.Text
 	}
@@ -202,7 +202,7 @@ func (b *block) enqueue(raw []byte) *Refusal {
 	if r != nil {
 		d := TxDone{ID: types.SHA256(raw), Place: place, Code: r.Code, Text: r.Text}
 		if tx != nil {
-			d.Sender, d.Msid = tx.From, tx.Msid
+			d.Type, d.Sender, d.Msid = tx.raw[0], tx.From, tx.Msid
 		}
 		b.out.Results = append(b.out.Results, d)
 		b.log.emit(d)
