@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/eschaton-network/chand/ledger"
-	"github.com/eschaton-network/chand/timestamp"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -43,11 +42,10 @@ type Chain interface {
 
 // Proofs gives what convinces others of what a block holds. Safe for concurrent use.
 type Proofs interface {
-	// TxProof leads from a transaction's id (SHA-256 of its bytes) to the data_hash of its block's header, leaf first.
-	// ErrNotFound (package ledger) when it is in no block.
-	TxProof(id types.Hash) (types.Height, []timestamp.Step, error)
-	// Bundle is a block's signed header for an offline verifier, who is given the same form by the ledger's shell.
-	Bundle(h types.Height) ([]byte, error)
+	// TxProof leads from a transaction's id (SHA-256 of its bytes) to the state root after its block, and by the bundle, for an offline
+	// verifier, to the header of the next block, which carries that root; it waits for that block. ErrNotFound (package ledger) when
+	// the transaction is in no block.
+	TxProof(ctx context.Context, id types.Hash) (h types.Height, proof ledger.TxProof, bundle []byte, err error)
 }
 
 // Transport carries framed messages between daemons that know each other by node key. Connections are encrypted and

@@ -1,6 +1,7 @@
 package chand
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/eschaton-network/chand/chand/library"
 	"github.com/eschaton-network/chand/chand/stamper"
+	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/market"
 	"github.com/eschaton-network/chand/statement"
 	"github.com/eschaton-network/chand/store/memstore"
@@ -146,10 +148,9 @@ func TestServicesAreOffered(t *testing.T) {
 // oneTxBlocks stands for a ledger whose blocks hold one transaction each.
 type oneTxBlocks struct{ height types.Height }
 
-func (p oneTxBlocks) TxProof(types.Hash) (types.Height, []timestamp.Step, error) {
-	return p.height, nil, nil
+func (p oneTxBlocks) TxProof(context.Context, types.Hash) (types.Height, ledger.TxProof, []byte, error) {
+	return p.height, ledger.TxProof{}, []byte("bundle"), nil
 }
-func (p oneTxBlocks) Bundle(types.Height) ([]byte, error) { return []byte("bundle"), nil }
 
 func TestStampSurvivesACrash(t *testing.T) {
 	inWorld(t, []string{"alice"}, func(w *world) {

@@ -22,7 +22,7 @@ const (
 // TxProof leads from a user transaction to the state root after the block that it is in: leaf, message, part "transactions", parts.
 // It proves that the block holds the transaction, not that the rules accepted it there.
 type TxProof struct {
-	// Place is where the transaction stands. Of a direct one only Node (0) and Msid (the block's height) are proven.
+	// Place is where the transaction stands. The position of a direct one is not proven, and 0 here.
 	Place Place `json:"place"`
 	// Path leads from the transaction's leaf (TxLeaf) to the root of its message, by PairHash; empty for a direct transaction.
 	Path []types.Hash `json:"path"`
@@ -31,7 +31,7 @@ type TxProof struct {
 	Index    uint32       `json:"index"`
 	Roots    uint32       `json:"roots"`
 	RootPath []types.Hash `json:"root_path"`
-	// Parts are those of the state root after the block; that of the transactions is computed.
+	// Parts are those of the state root after the block; that of the transactions is computed, and zero here.
 	Parts Parts `json:"parts"`
 }
 
@@ -39,6 +39,9 @@ type TxProof struct {
 // some 50 hashes. The error wraps merkle.ErrProof.
 func (p *TxProof) Root(id types.Hash) (types.Hash, error) {
 	h := id
+	if p.Parts[partTransactions] != (types.Hash{}) {
+		return types.Hash{}, fmt.Errorf("%w: part %d is computed and must be zero in the proof", merkle.ErrProof, partTransactions)
+	}
 	if p.Place.Node != 0 {
 		if len(p.Path) == 0 || len(p.Path) > maxMessagePath || p.Place.Position == 0 || p.Place.Position > MaxMessageTxs {
 			return types.Hash{}, fmt.Errorf("%w: a path of %d to place %s in a message", merkle.ErrProof, len(p.Path), p.Place)
@@ -47,8 +50,8 @@ func (p *TxProof) Root(id types.Hash) (types.Hash, error) {
 		for _, sibling := range p.Path {
 			h = PairHash(h, sibling)
 		}
-	} else if len(p.Path) != 0 {
-		return types.Hash{}, fmt.Errorf("%w: a direct transaction has no path in a message, here it has %d hashes", merkle.ErrProof, len(p.Path))
+	} else if len(p.Path) != 0 || p.Place.Position != 0 {
+		return types.Hash{}, fmt.Errorf("%w: a direct transaction has no message, here it has place %s there and a path of %d hashes", merkle.ErrProof, p.Place, len(p.Path))
 	}
 	h, err := merkle.RootFromPath(h, uint64(p.Index), uint64(p.Roots), p.RootPath)
 	if err != nil {
@@ -102,9 +105,9 @@ func (b BlockTxs) ProveMessageTx(message []byte, position uint32) (raw []byte, p
 	return m.Txs[position-1], p, b.prove(&p, root)
 }
 
-// ProveDirect proves a direct transaction of a block. ErrNotFound when the block has not taken it.
-func (b BlockTxs) ProveDirect(id types.Hash, place Place) (p TxProof, err error) {
-	p.Place = place
+// ProveDirect proves a direct transaction of the block at this height. ErrNotFound when the block has not taken it.
+func (b BlockTxs) ProveDirect(id types.Hash, height types.Height) (p TxProof, err error) {
+	p.Place.Msid = uint32(height)
 	return p, b.prove(&p, id)
 }
 
@@ -121,7 +124,14 @@ func (b BlockTxs) prove(p *TxProof, root types.Hash) error {
 		return fmt.Errorf("the block has not taken %s: %w", p.Place, ErrNotFound)
 	}
 	p.Index, p.Roots, p.RootPath, p.Parts = uint32(found), uint32(len(b.Roots)), t.Prove(found), b.Parts
+	p.Parts[partTransactions] = types.Hash{}
 	return nil
+}
+
+// IsMessage tells whether a transaction of a block is made as message msid of a node.
+func IsMessage(blockTx []byte, node uint16, msid uint32) bool {
+	return len(blockTx) >= messageHead && blockTx[0] == blockMessage &&
+		binary.LittleEndian.Uint16(blockTx[68:]) == node && binary.LittleEndian.Uint32(blockTx[70:]) == msid
 }
 
 // AppendBinary writes the proof: node(2) msid(4) position(4), number of hashes(1) and hashes to the message's root, index(4) and

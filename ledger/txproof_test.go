@@ -112,14 +112,14 @@ func TestTxProof(t *testing.T) {
 			}
 		}
 	}
-	for i, raw := range directs {
-		p, err := b.ProveDirect(types.SHA256(raw), Place{Msid: 1, Position: uint32(i + 1)})
+	for _, raw := range directs {
+		p, err := b.ProveDirect(types.SHA256(raw), height)
 		if err != nil {
 			t.Fatal(err)
 		}
 		check(raw, p)
 	}
-	if _, err := b.ProveDirect(types.SHA256([]byte("another")), Place{Msid: 1}); !errors.Is(err, ErrNotFound) {
+	if _, err := b.ProveDirect(types.SHA256([]byte("another")), height); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a transaction of another block: %v", err)
 	}
 	if _, _, err := (BlockTxs{}).ProveMessageTx(messages[0], 1); !errors.Is(err, ErrNotFound) {
@@ -153,6 +153,7 @@ func tamper(t *testing.T, root types.Hash, height types.Height, raw []byte, good
 	refuse("an inner node as transaction", root, height, append(good.Parts[0][:], good.Parts[1][:]...), nil)
 	if direct {
 		refuse("another height", root, height+1, raw, nil)
+		refuse("a position", root, height, raw, func(p *TxProof) { p.Place.Position = 1 })
 		refuse("another height in the place", root, height, raw, func(p *TxProof) { p.Place.Msid++ })
 	} else {
 		refuse("another message number", root, height, raw, func(p *TxProof) { p.Place.Msid++ })
@@ -179,9 +180,7 @@ func tamper(t *testing.T, root types.Hash, height types.Height, raw []byte, good
 		refuse("a hash of the path to the part", root, height, raw, func(p *TxProof) { p.RootPath[i][0] ^= 1 })
 	}
 	for i := range good.Parts {
-		if i != partTransactions {
-			refuse(fmt.Sprint("part ", i), root, height, raw, func(p *TxProof) { p.Parts[i][5] ^= 1 })
-		}
+		refuse(fmt.Sprint("part ", i), root, height, raw, func(p *TxProof) { p.Parts[i][5] ^= 1 })
 	}
 }
 
@@ -252,7 +251,7 @@ func FuzzTxProof(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	d, err := b.ProveDirect(types.SHA256(directs[0]), Place{Msid: uint32(height), Position: 1})
+	d, err := b.ProveDirect(types.SHA256(directs[0]), height)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -17,7 +18,7 @@ var (
 	TagPending = Tag{0x83, 0xdf, 0xe3, 0x0d, 0x2e, 0xf9, 0x0c, 0x8e}
 	// TagBitcoin: the message is the Merkle root of a Bitcoin block header.
 	TagBitcoin = Tag{0x05, 0x88, 0x96, 0x0d, 0x73, 0xd7, 0x19, 0x01}
-	// TagLedger: the message is the data_hash of a block header of our ledger. Drawn at random, as the format wants it.
+	// TagLedger: the message is the id of a transaction in a block of our ledger. Drawn at random, as the format wants it.
 	TagLedger = Tag{0xe8, 0x1b, 0x84, 0x34, 0x68, 0x2f, 0xdf, 0xa7}
 )
 
@@ -26,9 +27,6 @@ const (
 	MaxPayload = 8192
 	// MaxURI bounds a calendar's address, as in the reference.
 	MaxURI = 1000
-	// MaxBundle bounds the header and signatures of a ledger attestation: with the 40 bytes before it, it fits MaxPayload.
-	// A CometBFT signature of a commit takes about 110 bytes, so it holds a header and some 60 validators.
-	MaxBundle = 8000
 )
 
 // Attestation says why the message at its node existed by some time. One of Pending, Bitcoin, Ledger, Unknown.
@@ -46,14 +44,19 @@ type Pending struct{ URI string }
 // Bitcoin says: the message equals the Merkle root (internal byte order) of the header at Height.
 type Bitcoin struct{ Height uint32 }
 
-// Ledger says: the message equals the data_hash of the block at Height on the ledger with this Genesis hash.
+// Ledger says: the message is the id of a transaction in the block at Height on the ledger with this Genesis hash.
 type Ledger struct {
 	Genesis types.Hash
 	Height  types.Height
-	// Bundle is what convinces a verifier without a network: the signed header and the validators' signatures, encoded by
-	// the chain's shell. Empty when headers come from elsewhere. At most MaxBundle bytes.
+	// Proof leads from the message to the state root after the block (ledger.TxProof, encoded).
+	Proof string
+	// Bundle is what convinces a verifier without a network of that state root: signed headers, encoded by the chain's shell. Empty
+	// when headers come from elsewhere, as they must when there are too many signatures: see Fits.
 	Bundle string
 }
+
+// Fits tells whether the attestation keeps within the format's MaxPayload. Some 20 validators do, or 10 and one change of them.
+func (l Ledger) Fits() bool { return len(l.payload()) <= MaxPayload }
 
 // Unknown is any other attestation, kept as it is so that upgrading never loses what another tool can read.
 type Unknown struct {
@@ -69,7 +72,7 @@ func (u Unknown) tag() Tag { return u.Kind }
 func (p Pending) payload() []byte { return putString(nil, p.URI) }
 func (b Bitcoin) payload() []byte { return putUvarint(nil, uint64(b.Height)) }
 func (l Ledger) payload() []byte {
-	return putString(putUvarint(bytes.Clone(l.Genesis[:]), uint64(l.Height)), l.Bundle)
+	return putString(putString(putUvarint(bytes.Clone(l.Genesis[:]), uint64(l.Height)), l.Proof), l.Bundle)
 }
 func (u Unknown) payload() []byte { return []byte(u.Payload) }
 
@@ -94,8 +97,11 @@ func CheckURI(uri string) error {
 func (p Pending) check() error { return CheckURI(p.URI) }
 func (Bitcoin) check() error   { return nil }
 func (l Ledger) check() error {
-	if len(l.Bundle) > MaxBundle {
-		return fmt.Errorf("%w: bundle of %d bytes, want at most %d", ErrFormat, len(l.Bundle), MaxBundle)
+	if !l.Fits() {
+		return fmt.Errorf("%w: ledger attestation of %d bytes, want at most %d", ErrFormat, len(l.payload()), MaxPayload)
+	}
+	if _, err := ledger.ParseTxProof([]byte(l.Proof)); err != nil {
+		return fmt.Errorf("%w: ledger attestation: %w", ErrFormat, err)
 	}
 	return nil
 }
@@ -178,8 +184,12 @@ func (r *reader) ledger() (Attestation, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := r.bytes(0, MaxBundle)
-	l.Height, l.Bundle = types.Height(h), string(b)
+	p, err := r.bytes(1, ledger.MaxTxProof)
+	if err != nil {
+		return nil, err
+	}
+	b, err := r.bytes(0, MaxPayload)
+	l.Height, l.Proof, l.Bundle = types.Height(h), string(p), string(b)
 	return l, err
 }
 

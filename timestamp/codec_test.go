@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/timestamp"
 	"github.com/eschaton-network/chand/types"
 )
@@ -177,10 +178,17 @@ func TestTree(t *testing.T) {
 	if err := a.Attest(timestamp.Unknown{Kind: timestamp.TagLedger}); err == nil {
 		t.Error("known tag passed as unknown")
 	}
-	if err := a.Attest(timestamp.Ledger{Bundle: string(make([]byte, timestamp.MaxBundle+1))}); err == nil {
+	proof, err := (&ledger.TxProof{}).AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := timestamp.MaxPayload - 32 - 5 - 2 - len(proof) - 2
+	l := timestamp.Ledger{Genesis: types.Hash{1}, Height: 1 << 31, Proof: string(proof), Bundle: string(make([]byte, most+1))}
+	if err := a.Attest(l); err == nil {
 		t.Error("bundle too large accepted")
 	}
-	if err := a.Attest(timestamp.Ledger{Genesis: types.Hash{1}, Height: 1 << 31, Bundle: string(make([]byte, timestamp.MaxBundle))}); err != nil {
+	l.Bundle = l.Bundle[1:]
+	if err := a.Attest(l); err != nil {
 		t.Error(err)
 	}
 }

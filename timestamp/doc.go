@@ -1,7 +1,7 @@
 // Package timestamp proves that a digest existed before a block of a ledger, and bounds when a document was made.
 //
 // Requests are pooled by the caller and sealed once a round (Seal) into a Merkle tree; the round's commitment goes out
-// in an anchor transaction; once that is in a block, the path through the transaction and the block's transaction tree
+// in an anchor transaction; once that is in a block, the path through the transaction and the ledger's state root
 // (AnchorPath) completes every proof of the round. Proofs are OpenTimestamps files: DecodeDetached reads any such file,
 // Verify judges it, in one pure function that needs no daemon and no network. The formats stand in docs/timestamps.md.
 //

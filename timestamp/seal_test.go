@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/cometbft/cometbft/crypto/merkle"
-	cmt "github.com/cometbft/cometbft/types"
 	"pgregory.net/rapid"
 
+	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/timestamp"
 	"github.com/eschaton-network/chand/types"
 )
@@ -38,31 +37,55 @@ func seal(t testing.TB, prev timestamp.Checkpoint, ds [][]byte, now types.Time) 
 	return b
 }
 
-// block puts value into one of n transactions and returns the path and the header that CometBFT's own code computes.
+// block puts an anchor of the value at a place of a node's message of n transactions, and returns the path and the state root after
+// the block as the ledger's own rules compute it.
 func block(t testing.TB, value types.Hash, n, index int, bundle []byte) (timestamp.AnchorPath, timestamp.Header) {
 	t.Helper()
-	txs := make(cmt.Txs, n)
-	ids := make([]types.Hash, n)
-	for i := range txs {
-		txs[i] = cmt.Tx(fmt.Sprintf("transaction %d", i))
-		if i == index {
-			txs[i] = append(append([]byte("before"), value[:]...), "behind"...)
-		}
-		ids[i] = sha256.Sum256(txs[i])
-	}
-	root, steps, err := timestamp.DataHashPath(ids, index)
+	key := func(name string) types.Hash { return ledger.PublicKey(ledger.BrainKey(name)) }
+	s, err := ledger.NewState(ledger.Genesis{ChainID: "test", Nodes: []ledger.GenesisNode{{PublicKey: key("node"), Account0: key("admin")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (&cmt.Data{Txs: txs}).Hash(); !bytes.Equal(root[:], want) {
-		t.Fatalf("data_hash of %d transactions is %x, CometBFT says %x", n, root, want)
+	admin := types.AccountID{Node: 1}
+	a, err := s.Account(admin)
+	if err != nil {
+		t.Fatal(err)
 	}
-	p := timestamp.AnchorPath{Tx: txs[index], Offset: timestamp.FindValue(txs[index], value), Steps: steps,
-		Genesis: types.Hash{7}, Height: 42, Bundle: bundle}
-	if p.DataHash() != root {
-		t.Fatalf("path of %d/%d leads to %s, want %s", index, n, p.DataHash(), root)
+	m := ledger.NodeMessage{Node: 1, Msid: 1}
+	prev := a.Hash
+	for i := range n {
+		hash := types.Hash{byte(i), byte(i >> 8)}
+		if i == index {
+			hash = value
+		}
+		var raw []byte
+		raw, prev, err = ledger.Sign(ledger.BrainKey("admin"), prev, ledger.Head{From: admin, Msid: a.Msid + uint32(i)}, ledger.Anchor{Hashes: []types.Hash{{1}, hash}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Txs = append(m.Txs, raw)
 	}
-	return p, timestamp.Header{Root: root, Time: 1_800_000_000}
+	node, err := s.Node(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Sign(ledger.BrainKey("node"), node.MessageHash)
+	message, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := s.Apply(1, 1, [][]byte{message})
+	tx, proof, err := ledger.BlockTxs{Roots: out.Roots, Parts: s.Parts()}.ProveMessageTx(message, uint32(index+1))
+	if err != nil {
+		t.Fatal(err, out.Block)
+	}
+	enc, err := proof.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := timestamp.AnchorPath{Tx: tx, Offset: timestamp.FindValue(tx, value),
+		Ledger: timestamp.Ledger{Genesis: types.Hash{7}, Height: 42, Proof: string(enc), Bundle: string(bundle)}}
+	return p, timestamp.Header{Root: s.Root(), Time: 1_800_000_000}
 }
 
 // headers knows one ledger block and one Bitcoin block.
@@ -134,7 +157,11 @@ func TestFullProofFitsClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, _ := block(t, b.Checkpoint.Value(), 1000, 999, bytes.Repeat([]byte{1}, timestamp.MaxBundle))
+	path, _ := block(t, b.Checkpoint.Value(), 1000, 999, nil)
+	path.Ledger.Bundle = string(bytes.Repeat([]byte{1}, timestamp.MaxPayload-1-len(path.Ledger.Proof)-40))
+	if !path.Ledger.Fits() {
+		t.Fatal("a bundle that leaves room for the rest does not fit")
+	}
 	path.Tx = append(path.Tx, bytes.Repeat([]byte{0}, timestamp.MaxMessage-len(path.Tx))...)
 	up, err := path.Timestamp(b.Checkpoint.Commitment())
 	if err != nil {
@@ -154,7 +181,7 @@ func TestFullProofFitsClients(t *testing.T) {
 	if raw, _ := pending.Encode(); len(raw) > 1000 {
 		t.Errorf("answer to a submission has %d bytes", len(raw))
 	}
-	path.Bundle = nil
+	path.Ledger.Bundle = ""
 	up, _ = path.Timestamp(b.Checkpoint.Commitment())
 	if raw, _ := up.Encode(); len(raw) > 10_000 {
 		t.Errorf("answer to an upgrade has %d bytes, clients read 10,000", len(raw))
@@ -341,41 +368,15 @@ func TestAnchorRefuses(t *testing.T) {
 		"negative":  func(p *timestamp.AnchorPath) { p.Offset = -1 },
 		"beyond":    func(p *timestamp.AnchorPath) { p.Offset = len(p.Tx) },
 		"too long":  func(p *timestamp.AnchorPath) { p.Tx = append(bytes.Clone(p.Tx), make([]byte, 4096)...) },
-		"too deep":  func(p *timestamp.AnchorPath) { p.Steps = make([]timestamp.Step, 31) },
-		"bundle":    func(p *timestamp.AnchorPath) { p.Bundle = make([]byte, timestamp.MaxBundle+1) },
+		"no proof":  func(p *timestamp.AnchorPath) { p.Ledger.Proof = "" },
+		"cut proof": func(p *timestamp.AnchorPath) { p.Ledger.Proof = p.Ledger.Proof[1:] },
+		"bundle":    func(p *timestamp.AnchorPath) { p.Ledger.Bundle = string(make([]byte, timestamp.MaxPayload)) },
 		"not there": func(p *timestamp.AnchorPath) { p.Tx = make([]byte, len(p.Tx)) },
 	} {
 		p := good
 		f(&p)
 		if _, err := p.Timestamp(b.Checkpoint.Commitment()); err == nil {
 			t.Errorf("%s: accepted", name)
-		}
-	}
-	if _, _, err := timestamp.DataHashPath(nil, 0); err == nil {
-		t.Error("empty block accepted")
-	}
-}
-
-// The path equals the one of CometBFT's own proofs for every position in blocks of every shape.
-func TestDataHashPathAsCometBFT(t *testing.T) {
-	for n := 1; n <= 40; n++ {
-		items := make([][]byte, n)
-		ids := make([]types.Hash, n)
-		for i := range items {
-			ids[i] = sha256.Sum256([]byte{byte(i)})
-			items[i] = ids[i][:]
-		}
-		root, proofs := merkle.ProofsFromByteSlices(items)
-		for i := range n {
-			got, steps, err := timestamp.DataHashPath(ids, i)
-			if err != nil || !bytes.Equal(got[:], root) || len(steps) != len(proofs[i].Aunts) {
-				t.Fatalf("%d/%d: %s, %v", i, n, got, err)
-			}
-			for j, s := range steps {
-				if !bytes.Equal(s.Sibling[:], proofs[i].Aunts[j]) {
-					t.Fatalf("%d/%d: step %d", i, n, j)
-				}
-			}
 		}
 	}
 }

@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/types"
 )
 
 // Header is what a block's header says to a timestamp, after the source has convinced itself of it.
 type Header struct {
-	// Root is data_hash (ledger) or the Merkle root in internal byte order (Bitcoin).
+	// Root is the state root after the block (ledger) or the Merkle root in internal byte order (Bitcoin).
 	Root types.Hash
+	// Time is when the block was agreed on (ledger) or the header's (Bitcoin).
 	Time types.Time
 }
 
@@ -22,7 +24,8 @@ var ErrNoHeader = errors.New("no header to check against")
 // HeaderSource gives headers that it has verified itself: from a node, or from a bundle by checking the validators'
 // signatures.
 type HeaderSource interface {
-	// LedgerHeader returns the header at height of the ledger with this genesis hash. bundle may be empty.
+	// LedgerHeader returns the state root after the block at height of the ledger with this genesis hash, as the header of the next
+	// block says it. bundle may be empty.
 	LedgerHeader(genesis types.Hash, height types.Height, bundle []byte) (Header, error)
 	// BitcoinHeader returns the header at height of the Bitcoin chain.
 	BitcoinHeader(height uint32) (Header, error)
@@ -135,6 +138,10 @@ func judge(msg []byte, a Attestation, headers HeaderSource) Finding {
 		if headers != nil {
 			h, err = headers.LedgerHeader(a.Genesis, a.Height, []byte(a.Bundle))
 		}
+		var bad error
+		if msg, bad = a.root(msg); bad != nil {
+			err = bad
+		}
 	}
 	switch {
 	case errors.Is(err, ErrNoHeader):
@@ -151,6 +158,19 @@ func judge(msg []byte, a Attestation, headers HeaderSource) Finding {
 		f.Text = fmt.Sprintf("%s of %s commits to it.", a, showTime(h.Time))
 	}
 	return f
+}
+
+// root is the state root that the message leads to.
+func (l Ledger) root(msg []byte) ([]byte, error) {
+	if len(msg) != len(types.Hash{}) {
+		return nil, fmt.Errorf("%w: it stands on %d bytes, which are no transaction's id", ErrAnchor, len(msg))
+	}
+	p, err := ledger.ParseTxProof([]byte(l.Proof))
+	if err != nil {
+		return nil, err
+	}
+	root, err := p.Root(types.Hash(msg))
+	return root[:], err
 }
 
 func showTime(t types.Time) string { return t.Std().Format("2006-01-02T15:04:05Z07:00") } // RFC 3339

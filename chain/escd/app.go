@@ -163,11 +163,11 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	if a.desk != nil {
 		a.desk.applied()
 	}
-	r.events = done.Events
-	if err := a.journal.put(r, ids); err != nil {
+	r.events, r.roots, r.parts = done.Events, done.Roots, a.state.Parts()
+	if err := a.journal.put(r); err != nil {
 		return nil, fmt.Errorf("block %d: %w", req.Height, err)
 	}
-	root := a.state.Root()
+	root := r.parts.Root()
 	out.AppHash = root[:]
 	a.sinceBytes += int64(r.bytes)
 	a.head, a.nanos, a.applied = r.BlockInfo, r.nanos, time.Now()

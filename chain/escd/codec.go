@@ -18,10 +18,13 @@ type blockRecord struct {
 	txs, refused uint32
 	bytes        uint64
 	events       []ledger.Event
+	// roots and parts are what proofs of the block's transactions need (ledger.BlockTxs).
+	roots []types.Hash
+	parts ledger.Parts
 }
 
 // recordVersion is the first byte of every record.
-const recordVersion = 2
+const recordVersion = 3
 
 // Kinds of events on disk. Never renumber.
 const (
@@ -54,6 +57,13 @@ func encodeRecord(r *blockRecord) ([]byte, error) {
 	w.u32(r.txs)
 	w.u32(r.refused)
 	w.u64(r.bytes)
+	w.u32(uint32(len(r.roots)))
+	for _, h := range r.roots {
+		w.raw(h[:])
+	}
+	for _, h := range r.parts {
+		w.raw(h[:])
+	}
 	w.u32(uint32(len(r.events)))
 	for _, e := range r.events {
 		if err := w.event(e); err != nil {
@@ -75,6 +85,13 @@ func decodeRecord(b []byte) (*blockRecord, error) {
 	r.Time = types.Time(floorDiv(r.nanos, 1e9))
 	r.Hash, r.AppHash = d.hash(), d.hash()
 	r.txs, r.refused, r.bytes = d.u32(), d.u32(), d.u64()
+	r.roots = make([]types.Hash, d.count(32))
+	for i := range r.roots {
+		r.roots[i] = d.hash()
+	}
+	for i := range r.parts {
+		r.parts[i] = d.hash()
+	}
 	n := d.count(1)
 	r.events = make([]ledger.Event, 0, n)
 	for range n {

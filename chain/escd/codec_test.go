@@ -14,6 +14,7 @@ func sampleRecord() *blockRecord {
 	return &blockRecord{
 		BlockInfo: ledger.BlockInfo{Height: 7, Time: 1500000000, Hash: h("hash"), AppHash: h("app")},
 		nanos:     1500000000123456789, txs: 3, refused: 1, bytes: 500,
+		roots: []types.Hash{h("root"), h("tx")}, parts: ledger.Parts{h("part")},
 		events: []ledger.Event{
 			ledger.Leased{From: admin, Node: 3, Amount: 5}, ledger.LeaseCancelled{From: admin, Node: 3, Amount: 5, Due: 9},
 			ledger.LeaseReleased{From: admin, Node: 3, Amount: 4}, ledger.NodeCut{Node: 3, Offence: 1, Amount: 80, Reward: 5, Reporter: admin},

@@ -12,9 +12,9 @@
 //	GET  /v1/info                      chain, genesis hash, p2p address, height
 //	GET  /v1/genesis                   the genesis document
 //	GET  /v1/blocks?from=H             blocks with commits, binary
-//	GET  /v1/blocks/{height}/bundle    signed header, for light.VerifyBundle
-//	GET  /v1/accounts/{address}        record with proof, for light.VerifyAccount
-//	GET  /v1/transactions/{id}         light.TxPath to the block's DataHash
+//	GET  /v1/blocks/{height}/bundle    signed header, for light.Trust.Advance
+//	GET  /v1/accounts/{address}        proof of an account, for light.Trust.VerifyProof
+//	GET  /v1/transactions/{id}         proof of a transaction, for light.Trust.VerifyProof
 //	GET  /v1/counts?from=H&to=H        transactions by block
 //	POST /v1/accounts                  creates an account for a key
 //	POST /v1/transactions              one transaction, or a batch, into the mempool

@@ -1,7 +1,9 @@
 package escd
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	dbm "github.com/cometbft/cometbft-db"
@@ -103,21 +105,32 @@ func (j journal) remove(b dbm.Batch, h types.Height) error {
 		return fmt.Errorf("block %d: %w", h, err)
 	}
 	for _, e := range r.events {
-		done, ok := e.(ledger.TxDone)
-		if !ok {
-			continue
+		switch e := e.(type) {
+		case ledger.MessageDone:
+			if e.Code == ledger.CodeOK {
+				err = b.Delete(messageKey(e.Node, e.Msid))
+			}
+		case ledger.TxDone:
+			err = j.removeIf(b, prefixed(keyTx, e.ID), heightBytes(h)) // else a later block holds it too
+		case ledger.Anchored:
+			for _, hash := range e.Hashes {
+				err = errors.Join(err, j.removeIf(b, prefixed(keyAnchor, hash), e.TxID[:]))
+			}
 		}
-		at, err := j.db.Get(prefixed(keyTx, done.ID))
 		if err != nil {
 			return err
 		}
-		if len(at) == 8 && types.Height(binary.BigEndian.Uint32(at)) == h { // else a later block holds it too
-			if err := b.Delete(prefixed(keyTx, done.ID)); err != nil {
-				return err
-			}
-		}
 	}
 	return b.Delete(blockKey(h))
+}
+
+// removeIf deletes an index entry that begins with what is given.
+func (j journal) removeIf(b dbm.Batch, key, begin []byte) error {
+	raw, err := j.db.Get(key)
+	if err != nil || !bytes.HasPrefix(raw, begin) {
+		return err
+	}
+	return b.Delete(key)
 }
 
 // keepBundle stores the bundle of a block for ever.

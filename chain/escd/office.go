@@ -252,7 +252,9 @@ func (o *office) getTransaction(w http.ResponseWriter, r *http.Request) {
 		bad(w, "transaction: %v", err)
 		return
 	}
-	p, err := o.n.TxProof(id)
+	ctx, cancel := context.WithTimeout(r.Context(), proofTimeout)
+	defer cancel()
+	p, err := o.n.ProveTx(ctx, id)
 	if err != nil {
 		failWith(w, err)
 		return

@@ -3,7 +3,6 @@ package escd
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -176,6 +175,13 @@ func TestOpenPolicy(t *testing.T) {
 	}
 }
 
+// verifiedBytes checks a proof as an office sends it.
+func verifiedBytes(t *testing.T, trust light.Trust, b []byte) light.Proven {
+	t.Helper()
+	p, err := light.DecodeProof(b)
+	return verified(t, trust, p, err)
+}
+
 // TestClient walks through what a light client does, over HTTP alone.
 func TestClient(t *testing.T) {
 	n := start(t, testConfig(t, t.TempDir(), "a"))
@@ -197,14 +203,7 @@ func TestClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var a light.Account
-	if err := strict(b, &a); err != nil {
-		t.Fatal(err)
-	}
-	r, _, err := light.VerifyAccount(trust, a)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := verifiedBytes(t, trust, b).Record
 	var txs [][]byte
 	prev := r.Hash
 	for k := range uint32(5) {
@@ -223,23 +222,26 @@ func TestClient(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 	b, err = c.do(bounded(t), http.MethodGet, "/v1/transactions/"+id.String(), "", nil, maxAnswer)
-	var path light.TxPath
-	if err != nil || json.Unmarshal(b, &path) != nil {
-		t.Fatal(err)
-	}
-	bundle, err := c.do(bounded(t), http.MethodGet, fmt.Sprintf("/v1/blocks/%d/bundle", path.Height), "", nil, light.MaxBundle)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h, err := light.VerifyBundle(trust, bundle); err != nil || h.DataHash != path.Root() {
+	p := verifiedBytes(t, trust, b)
+	if p.Tx.ID != id {
+		t.Errorf("%+v", p)
+	}
+	bundle, err := c.do(bounded(t), http.MethodGet, fmt.Sprintf("/v1/blocks/%d/bundle", p.Height+1), "", nil, light.MaxBundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err := trust.Verify(light.Chain{bundle}); err != nil || h.Time != p.Time {
 		t.Errorf("header %+v, %v", h, err)
 	}
-	counts, err := c.Counts(bounded(t), 1, path.Height)
+	counts, err := c.Counts(bounded(t), 1, p.Height)
 	sum := uint32(0)
 	for _, k := range counts {
 		sum += k.Executed
 	}
-	if err != nil || sum != 5 || len(counts) != int(path.Height) {
+	if err != nil || sum != 5 || len(counts) != int(p.Height) {
 		t.Errorf("counts %+v, %v", counts, err)
 	}
 }

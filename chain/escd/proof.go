@@ -2,7 +2,7 @@ package escd
 
 import (
 	"context"
-	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/cometbft/cometbft/config"
@@ -14,7 +14,7 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
-// Bundle is the signed header of a block with its commit and validators, for light.VerifyBundle. It is there as soon as the
+// Bundle is the signed header of a block with its commit and validators, for light.Trust.Advance. It is there as soon as the
 // block is Head.
 func (n *Node) Bundle(h types.Height) ([]byte, error) {
 	done, err := n.use()
@@ -48,61 +48,167 @@ func (n *Node) Bundle(h types.Height) ([]byte, error) {
 	return light.Encode(&cmt.SignedHeader{Header: &meta.Header, Commit: commit}, vals)
 }
 
-// FindTx returns the block that a transaction was executed in (or, if it never was, last refused in) and its place there.
-func (n *Node) FindTx(id types.Hash) (types.Height, uint32, error) { return n.app.journal.tx(id) }
+// FindTx returns the block that a transaction was executed in (or, if it never was, last refused in) and its place.
+func (n *Node) FindTx(id types.Hash) (types.Height, ledger.Place, error) { return n.app.journal.tx(id) }
 
-// TxProof leads from a transaction's id to the DataHash of its block's header.
-func (n *Node) TxProof(id types.Hash) (light.TxPath, error) {
-	h, index, err := n.FindTx(id)
+// Chain leads from the genesis document to the header of a block. It waits for the block.
+func (n *Node) Chain(ctx context.Context, h types.Height) (light.Chain, error) {
+	for {
+		head, next, stopped := n.app.waitOrStopped()
+		if stopped {
+			return nil, errStopped
+		}
+		if head.Height >= h {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("block %d, whose header carries the state root: %w", h, ctx.Err())
+		case <-next:
+		}
+	}
+	target, err := n.Bundle(h)
 	if err != nil {
-		return light.TxPath{}, err
+		return nil, err
 	}
-	done, err := n.use()
+	changes, err := n.app.journal.bundlesAfter(0, light.MaxChainBytes)
 	if err != nil {
-		return light.TxPath{}, err
+		return nil, err
 	}
-	defer done()
-	block := n.comet.BlockStore().LoadBlock(int64(h))
-	if block == nil || int(index) >= len(block.Txs) {
-		return light.TxPath{}, fmt.Errorf("block %d with transaction %s: %w", h, id, ledger.ErrNotFound)
-	}
-	proof := block.Txs.Proof(int(index))
-	aunts := make([]types.Hash, len(proof.Proof.Aunts))
-	for i, a := range proof.Proof.Aunts {
-		aunts[i] = types.Hash(a)
-	}
-	p := light.TxPath{Height: h, Index: index, TxID: id}
-	var ok bool
-	if p.Steps, ok = light.PathOf(uint64(index), uint64(len(block.Txs)), aunts); !ok || p.Root() != types.Hash(block.DataHash) {
-		return light.TxPath{}, fmt.Errorf("block %d: the path of transaction %s does not lead to the data hash: the stores are damaged", h, id)
-	}
-	return p, nil
+	return n.trust.Lead(changes, target)
 }
 
-// ProveAccount returns an account's record after Head with proof. It waits for the next block, whose header carries the root.
-func (n *Node) ProveAccount(ctx context.Context, id types.AccountID) (light.Account, error) {
+// proof begins a proof of a fact after a block.
+func (n *Node) proof(ctx context.Context, after types.Height) (light.Proof, error) {
+	c, err := n.Chain(ctx, after+1)
+	return light.Proof{Format: light.Format, ChainID: n.genesis.ChainID, Genesis: n.trust.Genesis, Height: after, Chain: c}, err
+}
+
+// ProveAccount proves an account's record after Head. Like the other proofs it waits for the next block, whose header carries
+// the state root. ErrNotFound (package ledger) when there is none.
+func (n *Node) ProveAccount(ctx context.Context, id types.AccountID) (light.Proof, error) {
 	a := n.app
 	a.mu.Lock() // the proof rehashes
 	record, err := a.state.Record(id)
 	if err != nil {
 		a.mu.Unlock()
-		return light.Account{}, fmt.Errorf("account %s: %w", id, err)
+		return light.Proof{}, fmt.Errorf("account %s: %w", id, err)
 	}
-	proof, err := a.state.AccountProof(id)
-	head, next := a.head, a.next
+	fact, err := a.state.AccountProof(id)
+	head := a.head
 	a.mu.Unlock()
 	if err != nil {
-		return light.Account{}, err
+		return light.Proof{}, err
 	}
-	select {
-	case <-ctx.Done():
-		return light.Account{}, fmt.Errorf("the block after %d, which signs this state: %w", head.Height, ctx.Err())
-	case <-next:
-	}
-	bundle, err := n.Bundle(head.Height + 1)
-	if err != nil {
-		return light.Account{}, err
-	}
+	p, err := n.proof(ctx, head.Height)
 	raw := record.Marshal(id)
-	return light.Account{Record: hex.EncodeToString(raw[:]), Proof: proof, Bundle: bundle}, nil
+	p.Account = &light.AccountFact{Record: raw[:], Proof: fact}
+	return p, err
+}
+
+// ProveContract proves the state of a contract after Head, or that there never was one.
+func (n *Node) ProveContract(ctx context.Context, id types.ChannelID) (light.Proof, error) {
+	a := n.app
+	a.mu.Lock()
+	fact := light.ContractFact{ID: id, Proof: a.state.ContractProof(id)}
+	c, err := a.state.Contract(id)
+	head := a.head
+	a.mu.Unlock()
+	switch {
+	case err == nil:
+		fact.State = ledger.EncodeContract(&c)
+	case !errors.Is(err, ledger.ErrNotFound):
+		return light.Proof{}, err
+	}
+	p, err := n.proof(ctx, head.Height)
+	p.Contract = &fact
+	return p, err
+}
+
+// ProveTx proves that a block holds a transaction. ErrNotFound when none does, *ledger.Pruned when it is too old for this node.
+func (n *Node) ProveTx(ctx context.Context, id types.Hash) (light.Proof, error) {
+	h, place, err := n.FindTx(id)
+	if err != nil {
+		return light.Proof{}, err
+	}
+	if place.Node == 0 { // it may have waited before it was executed
+		h = types.Height(place.Msid)
+	}
+	return n.proveAt(ctx, h, place, &id)
+}
+
+// ProvePlace is ProveTx for a transaction that is named by its place.
+func (n *Node) ProvePlace(ctx context.Context, place ledger.Place) (light.Proof, error) {
+	if place.Node == 0 {
+		return n.proveAt(ctx, types.Height(place.Msid), place, nil)
+	}
+	h, err := n.app.journal.message(place.Node, place.Msid)
+	if err != nil {
+		return light.Proof{}, err
+	}
+	return n.proveAt(ctx, h, place, nil)
+}
+
+// ProveAnchor proves that a transaction anchors a hash, one in the first block that did.
+func (n *Node) ProveAnchor(ctx context.Context, hash types.Hash) (light.Proof, error) {
+	id, err := n.app.journal.anchor(hash)
+	if err != nil {
+		return light.Proof{}, err
+	}
+	p, err := n.ProveTx(ctx, id)
+	if err == nil {
+		p.Transaction.Anchor = &hash
+	}
+	return p, err
+}
+
+// proveAt proves the transaction at a place of a block; if id is set, it must be the one there.
+func (n *Node) proveAt(ctx context.Context, h types.Height, place ledger.Place, id *types.Hash) (light.Proof, error) {
+	fact, err := n.txFact(h, place)
+	if err != nil {
+		return light.Proof{}, fmt.Errorf("transaction %s: %w", place, err)
+	}
+	if got := types.SHA256(fact.Raw); id != nil && got != *id {
+		return light.Proof{}, fmt.Errorf("transaction %s is %s, the journal says %s: the stores are damaged", place, got, id)
+	}
+	p, err := n.proof(ctx, h)
+	p.Transaction = fact
+	return p, err
+}
+
+// txFact reads a transaction's block.
+func (n *Node) txFact(h types.Height, place ledger.Place) (*light.TransactionFact, error) {
+	r, err := n.app.journal.block(h)
+	if err != nil {
+		return nil, err
+	}
+	done, err := n.use()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	block := n.comet.BlockStore().LoadBlock(int64(h))
+	if block == nil {
+		return nil, fmt.Errorf("block %d: %w", h, ledger.ErrNotFound)
+	}
+	fact := &light.TransactionFact{}
+	from := ledger.BlockTxs{Roots: r.roots, Parts: r.parts}
+	directs := uint32(0)
+	for _, tx := range block.Txs {
+		raw, direct := ledger.ParseDirect(tx)
+		switch {
+		case direct && place.Node == 0:
+			if directs++; directs == place.Position {
+				fact.Raw = raw
+				fact.Proof, err = from.ProveDirect(types.SHA256(raw), h)
+				return fact, err
+			}
+		case !direct && ledger.IsMessage(tx, place.Node, place.Msid):
+			fact.Raw, fact.Proof, err = from.ProveMessageTx(tx, place.Position)
+			if err == nil { // else another message with this number in the block was taken
+				return fact, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("block %d: %w", h, ledger.ErrNotFound)
 }

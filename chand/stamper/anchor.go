@@ -103,7 +103,7 @@ func (s *Stamper) anchor(ctx context.Context, seq uint64, values []types.Hash) o
 		return outcome{err: err}
 	}
 	for try := 1; ; try++ {
-		r, err := s.prove(tx, values)
+		r, err := s.prove(ctx, tx, values)
 		if err == nil || try == proofTries {
 			return outcome{record: r, err: err}
 		}
@@ -117,27 +117,23 @@ func (s *Stamper) anchor(ctx context.Context, seq uint64, values []types.Hash) o
 }
 
 // prove reads the path from the ledger and makes sure that it proves every value.
-func (s *Stamper) prove(tx []byte, values []types.Hash) (anchorRecord, error) {
-	r := anchorRecord{Tx: tx}
-	h, steps, err := s.cfg.Proofs.TxProof(types.SHA256(tx))
+func (s *Stamper) prove(ctx context.Context, tx []byte, values []types.Hash) (anchorRecord, error) {
+	h, proof, bundle, err := s.cfg.Proofs.TxProof(ctx, types.SHA256(tx))
 	if err != nil {
+		return anchorRecord{}, err
+	}
+	r := anchorRecord{Tx: tx, Height: h, Bundle: bundle}
+	if r.Proof, err = proof.AppendBinary(nil); err != nil {
 		return r, err
-	}
-	r.Height = h
-	for _, st := range steps {
-		r.Left, r.Siblings = append(r.Left, st.Left), append(r.Siblings, st.Sibling)
-	}
-	if r.Bundle, err = s.cfg.Proofs.Bundle(h); err != nil {
-		return r, err
-	}
-	if len(r.Bundle) > timestamp.MaxBundle { // too many validators: verifiers must get the header elsewhere
-		s.cfg.Log.Warn("the signed header does not fit into proofs: they need a node to be verified", "block", h, "bytes", len(r.Bundle), "most", timestamp.MaxBundle)
-		r.Bundle = nil
 	}
 	for _, v := range values {
 		if timestamp.FindValue(tx, v) < 0 {
 			return r, fmt.Errorf("%w: the transaction in block %d does not hold the value %s", timestamp.ErrAnchor, h, v)
 		}
+	}
+	if !r.path(types.Hash{}, s.cfg.Genesis).Ledger.Fits() { // too many validators: verifiers must get the headers elsewhere
+		s.cfg.Log.Warn("the signed headers do not fit into proofs: they need a node to be verified", "block", h, "bytes", len(r.Bundle))
+		r.Bundle = nil
 	}
 	return r, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/timestamp"
 	"github.com/eschaton-network/chand/types"
 )
@@ -14,10 +15,14 @@ func FuzzRecord(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	proof, err := (&ledger.TxProof{Path: []types.Hash{{1}}}).AppendBinary(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
 	c := batch.Checkpoint.Commitment()
 	for _, r := range []any{
 		stateRecord{Last: 3, Anchored: 1, Seq: 2, To: 3}, roundRecord{Commitment: c, Batch: batch.Encode()}, roundRecord{Commitment: c, Anchor: 1},
-		anchorRecord{Tx: []byte("tx"), Height: 7, Left: []bool{true}, Siblings: []types.Hash{{1}}, Bundle: []byte("b")},
+		anchorRecord{Tx: []byte("tx"), Height: 7, Proof: proof, Bundle: []byte("b")},
 	} {
 		f.Add(put("x", r).Value)
 	}
@@ -34,8 +39,8 @@ func FuzzRecord(f *testing.F) {
 		}
 		if a, ok, err := decode[anchorRecord]("x", raw); err == nil && ok {
 			same(t, raw, a)
-			if p := a.path(types.Hash{1}, types.Hash{}); len(p.Steps) != len(a.Siblings) {
-				t.Error("steps are missing")
+			if p := a.path(types.Hash{1}, types.Hash{}); p.Ledger.Proof != string(a.Proof) {
+				t.Error("the proof is lost")
 			}
 		}
 	})

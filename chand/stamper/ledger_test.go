@@ -22,7 +22,7 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
-// chain is a ledger of one validator: real transactions, real data_hash trees, real signed headers. It outlives the daemon, as
+// chain is a ledger of one validator: real transactions, messages, proofs and signed headers. It outlives the daemon, as
 // do the accountant's records of keys.
 type chain struct {
 	t       testing.TB
@@ -47,8 +47,9 @@ type anchor struct {
 }
 
 type block struct {
-	txs    [][]byte
-	bundle []byte
+	message []byte
+	txs     ledger.BlockTxs
+	bundle  []byte
 }
 
 func newChain(t testing.TB) *chain {
@@ -126,32 +127,43 @@ func (c *chain) run(ctx context.Context) {
 	}
 }
 
+// mine makes a block whose second message holds the anchors, and the next header, which says its state root.
 func (c *chain) mine() {
 	h := int64(len(c.blocks) + 1)
-	b := block{txs: [][]byte{fmt.Appendf(nil, "first of block %d", h)}}
+	m := ledger.NodeMessage{Node: 1, Msid: uint32(h)}
 	for _, a := range c.made {
 		if a.in == 0 {
 			a.in = types.Height(h)
-			b.txs = append(b.txs, a.raw)
+			m.Txs = append(m.Txs, a.raw)
 		}
 	}
-	b.txs = append(b.txs, []byte("another"), []byte("last"))
-	var txs cmt.Txs
-	for _, tx := range b.txs {
-		txs = append(txs, tx)
+	b := block{txs: ledger.BlockTxs{Roots: []types.Hash{{1}, m.Root(), {2}, {3}}, Parts: ledger.Parts{{1}, {2}, {3}}}}
+	root := types.SHA256([]byte("a block without anchors"))
+	if len(m.Txs) > 0 {
+		var err error
+		if b.message, err = m.Encode(); err != nil {
+			panic(err)
+		}
+		tx, p, err := b.txs.ProveMessageTx(b.message, 1)
+		if err != nil {
+			panic(err)
+		}
+		if root, err = p.Root(types.SHA256(tx)); err != nil {
+			panic(err)
+		}
 	}
-	b.bundle = c.sign(h, txs.Hash())
+	b.bundle = c.sign(h+1, root[:])
 	c.blocks = append(c.blocks, b)
 }
 
 // sign makes the block's header and its commit.
-func (c *chain) sign(h int64, dataHash []byte) []byte {
+func (c *chain) sign(h int64, appHash []byte) []byte {
 	pub := c.key.PubKey()
 	vals := cmt.NewValidatorSet([]*cmt.Validator{cmt.NewValidator(pub, 10)})
 	some := types.SHA256([]byte("something"))
 	header := &cmt.Header{
 		Version: cmtversion.Consensus{Block: version.BlockProtocol}, ChainID: c.genesis.ChainID, Height: h, Time: time.Now().UTC(),
-		ValidatorsHash: vals.Hash(), NextValidatorsHash: vals.Hash(), DataHash: dataHash, ConsensusHash: some[:], AppHash: some[:],
+		ValidatorsHash: vals.Hash(), NextValidatorsHash: vals.Hash(), DataHash: some[:], ConsensusHash: some[:], AppHash: appHash,
 		LastResultsHash: some[:], EvidenceHash: some[:], LastCommitHash: some[:], ProposerAddress: pub.Address(),
 	}
 	id := cmt.BlockID{Hash: header.Hash(), PartSetHeader: cmt.PartSetHeader{Total: 1, Hash: some[:]}}
@@ -170,34 +182,25 @@ func (c *chain) sign(h int64, dataHash []byte) []byte {
 }
 
 // TxProof keeps the contract of stamper.Proofs.
-func (c *chain) TxProof(id types.Hash) (types.Height, []timestamp.Step, error) {
+func (c *chain) TxProof(_ context.Context, id types.Hash) (types.Height, ledger.TxProof, []byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.late > 0 {
 		c.late--
-		return 0, nil, ledger.ErrNotFound
+		return 0, ledger.TxProof{}, nil, ledger.ErrNotFound
 	}
 	for i, b := range c.blocks {
-		ids := make([]types.Hash, len(b.txs))
-		at := -1
-		for k, tx := range b.txs {
-			if ids[k] = types.SHA256(tx); ids[k] == id {
-				at = k
+		for at := uint32(1); b.message != nil; at++ {
+			tx, p, err := b.txs.ProveMessageTx(b.message, at)
+			if err != nil {
+				break
+			}
+			if types.SHA256(tx) == id {
+				return types.Height(i + 1), p, light.Chain{b.bundle}.Encode(), nil
 			}
 		}
-		if at >= 0 {
-			_, steps, err := timestamp.DataHashPath(ids, at)
-			return types.Height(i + 1), steps, err
-		}
 	}
-	return 0, nil, ledger.ErrNotFound
-}
-
-// Bundle keeps the contract of stamper.Proofs.
-func (c *chain) Bundle(h types.Height) ([]byte, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.blocks[h-1].bundle, nil
+	return 0, ledger.TxProof{}, nil, ledger.ErrNotFound
 }
 
 // anchors counts the transactions that were made, and the values in them.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/statement"
 	"github.com/eschaton-network/chand/timestamp"
 	"github.com/eschaton-network/chand/types"
@@ -41,18 +42,14 @@ type roundRecord struct {
 type anchorRecord struct {
 	Tx     []byte       `cbor:"1,keyasint"`
 	Height types.Height `cbor:"2,keyasint"`
-	// Left tells for every step on which side its sibling stands.
-	Left     []bool       `cbor:"3,keyasint,omitempty"`
-	Siblings []types.Hash `cbor:"4,keyasint,omitempty"`
-	Bundle   []byte       `cbor:"5,keyasint,omitempty"`
+	// Proof leads from the transaction to the state root (ledger.TxProof, encoded), Bundle to the header with that root.
+	Proof  []byte `cbor:"3,keyasint"`
+	Bundle []byte `cbor:"4,keyasint,omitempty"`
 }
 
 func (a *anchorRecord) path(value, genesis types.Hash) timestamp.AnchorPath {
-	p := timestamp.AnchorPath{Tx: a.Tx, Offset: timestamp.FindValue(a.Tx, value), Genesis: genesis, Height: a.Height, Bundle: a.Bundle}
-	for i, s := range a.Siblings {
-		p.Steps = append(p.Steps, timestamp.Step{Left: a.Left[i], Sibling: s})
-	}
-	return p
+	return timestamp.AnchorPath{Tx: a.Tx, Offset: timestamp.FindValue(a.Tx, value),
+		Ledger: timestamp.Ledger{Genesis: genesis, Height: a.Height, Proof: string(a.Proof), Bundle: string(a.Bundle)}}
 }
 
 var errRecord = errors.New("the stored timestamps are damaged")
@@ -79,8 +76,10 @@ func decode[T any](key string, raw []byte) (v T, ok bool, err error) {
 	if err := statement.DecodeCBOR(raw, &v); err != nil {
 		return v, false, fmt.Errorf("%w: %s: %w", errRecord, key, err)
 	}
-	if a, is := any(v).(anchorRecord); is && len(a.Left) != len(a.Siblings) {
-		return v, false, fmt.Errorf("%w: %s: %d sides of %d steps", errRecord, key, len(a.Left), len(a.Siblings))
+	if a, is := any(v).(anchorRecord); is {
+		if _, err := ledger.ParseTxProof(a.Proof); err != nil {
+			return v, false, fmt.Errorf("%w: %s: %w", errRecord, key, err)
+		}
 	}
 	return v, true, nil
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/rpc"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
 	"github.com/eschaton-network/chand/rpc/gen/chand/v1/chandv1connect"
@@ -464,7 +465,11 @@ func (f fakeTimestamps) Upgrade(_ context.Context, r *chandv1.UpgradeRequest) (*
 		f.digests[key] = true
 		return &chandv1.UpgradeResponse{Ots: r.Ots, Text: "the batch waits for a block"}, nil
 	}
-	if err := d.Stamp.Attest(timestamp.Ledger{Height: 12}); err != nil {
+	proof, err := (&ledger.TxProof{}).AppendBinary(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Stamp.Attest(timestamp.Ledger{Height: 12, Proof: string(proof)}); err != nil {
 		return nil, err
 	}
 	ots, err := d.Encode()

@@ -23,15 +23,15 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
-// signedBlock makes a bundle of a block with this data hash, signed by the key.
-func signedBlock(t *testing.T, chainID string, key ed25519.PrivKey, height int64, data []byte) []byte {
+// signedBlock makes a bundle of a header with this state root, signed by the key.
+func signedBlock(t *testing.T, chainID string, key ed25519.PrivKey, height int64, root []byte) []byte {
 	t.Helper()
 	vals := cmt.NewValidatorSet([]*cmt.Validator{cmt.NewValidator(key.PubKey(), 10)})
 	zero := types.SHA256(nil)
 	at := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	h := &cmt.Header{Version: cmtversion.Consensus{Block: cmtconst.BlockProtocol}, ChainID: chainID, Height: height, Time: at,
-		LastBlockID: cmt.BlockID{Hash: zero[:], PartSetHeader: cmt.PartSetHeader{Total: 1, Hash: zero[:]}}, LastCommitHash: zero[:], DataHash: data,
-		ValidatorsHash: vals.Hash(), NextValidatorsHash: vals.Hash(), ConsensusHash: zero[:], AppHash: zero[:], LastResultsHash: zero[:], EvidenceHash: zero[:],
+		LastBlockID: cmt.BlockID{Hash: zero[:], PartSetHeader: cmt.PartSetHeader{Total: 1, Hash: zero[:]}}, LastCommitHash: zero[:], DataHash: zero[:],
+		ValidatorsHash: vals.Hash(), NextValidatorsHash: vals.Hash(), ConsensusHash: zero[:], AppHash: root, LastResultsHash: zero[:], EvidenceHash: zero[:],
 		ProposerAddress: key.PubKey().Address()}
 	id := cmt.BlockID{Hash: h.Hash(), PartSetHeader: cmt.PartSetHeader{Total: 1, Hash: zero[:]}}
 	v := &cmt.Vote{Type: cmtproto.PrecommitType, Height: height, BlockID: id, Timestamp: at, ValidatorAddress: key.PubKey().Address()}
@@ -77,12 +77,24 @@ func TestVerifyOffline(t *testing.T) {
 	proof := func(genesis types.Hash, height types.Height, root []byte, bundle func(data []byte) []byte) {
 		t.Helper()
 		value := sha256.Sum256(digest[:]) // a round of one: the commitment is the digest itself
-		p := timestamp.AnchorPath{Tx: append([]byte("an anchor of "), value[:]...), Offset: len("an anchor of "), Genesis: genesis, Height: height}
-		data := p.DataHash()
-		if root == nil {
-			root = data[:]
+		p := timestamp.AnchorPath{Tx: append([]byte("an anchor of "), value[:]...), Offset: len("an anchor of ")}
+		id := types.SHA256(p.Tx)
+		path, err := ledger.BlockTxs{Roots: []types.Hash{{1}, id, {2}}, Parts: ledger.Parts{{1}}}.ProveDirect(id, height)
+		if err != nil {
+			t.Fatal(err)
 		}
-		p.Bundle = bundle(root)
+		leads, err := path.Root(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		enc, err := path.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if root == nil {
+			root = leads[:]
+		}
+		p.Ledger = timestamp.Ledger{Genesis: genesis, Height: height, Proof: string(enc), Bundle: string(bundle(root))}
 		st := timestamp.New(digest[:])
 		more, err := p.Timestamp(digest[:])
 		if err != nil {
@@ -103,7 +115,7 @@ func TestVerifyOffline(t *testing.T) {
 		return code, out.String(), errs.String()
 	}
 	signed := func(k ed25519.PrivKey, chain string, height int64) func([]byte) []byte {
-		return func(data []byte) []byte { return signedBlock(t, chain, k, height, data) }
+		return func(root []byte) []byte { return light.Chain{signedBlock(t, chain, k, height+1, root)}.Encode() }
 	}
 
 	proof(hash, 12, nil, signed(key, g.ChainID, 12))
@@ -125,12 +137,12 @@ func TestVerifyOffline(t *testing.T) {
 	}
 	other := types.SHA256([]byte("another block"))
 	for what, forge := range map[string]func(){
-		"another signer":       func() { proof(hash, 12, nil, signed(mallory, g.ChainID, 12)) },
-		"another chain":        func() { proof(hash, 12, nil, signed(key, "esc-other", 12)) },
-		"another height":       func() { proof(hash, 13, nil, signed(key, g.ChainID, 12)) },
-		"another block's data": func() { proof(hash, 12, other[:], signed(key, g.ChainID, 12)) },
-		"another ledger":       func() { proof(types.SHA256([]byte("g")), 12, nil, signed(key, g.ChainID, 12)) },
-		"no signatures":        func() { proof(hash, 12, nil, func([]byte) []byte { return nil }) },
+		"another signer":        func() { proof(hash, 12, nil, signed(mallory, g.ChainID, 12)) },
+		"another chain":         func() { proof(hash, 12, nil, signed(key, "esc-other", 12)) },
+		"another height":        func() { proof(hash, 13, nil, signed(key, g.ChainID, 12)) },
+		"another block's state": func() { proof(hash, 12, other[:], signed(key, g.ChainID, 12)) },
+		"another ledger":        func() { proof(types.SHA256([]byte("g")), 12, nil, signed(key, g.ChainID, 12)) },
+		"no signatures":         func() { proof(hash, 12, nil, func([]byte) []byte { return nil }) },
 	} {
 		forge()
 		if code, out, errs := verify(); code != exitFailed || !strings.Contains(out, `"valid":false`) || !strings.Contains(errs, "not_proven") {

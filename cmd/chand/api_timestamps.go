@@ -6,6 +6,7 @@ import (
 
 	"github.com/eschaton-network/chand/chain/escd"
 	"github.com/eschaton-network/chand/internal/offline"
+	"github.com/eschaton-network/chand/ledger"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
 	"github.com/eschaton-network/chand/timestamp"
 	"github.com/eschaton-network/chand/types"
@@ -14,19 +15,13 @@ import (
 // proofs gives the daemon the ledger's evidence in the rules' words.
 type proofs struct{ node *escd.Node }
 
-func (p proofs) TxProof(id types.Hash) (types.Height, []timestamp.Step, error) {
-	path, err := p.node.TxProof(id)
+func (p proofs) TxProof(ctx context.Context, id types.Hash) (types.Height, ledger.TxProof, []byte, error) {
+	v, err := p.node.ProveTx(ctx, id)
 	if err != nil {
-		return 0, nil, err
+		return 0, ledger.TxProof{}, nil, err
 	}
-	steps := make([]timestamp.Step, len(path.Steps))
-	for i, s := range path.Steps {
-		steps[i] = timestamp.Step{Left: s.Left, Sibling: s.Hash}
-	}
-	return path.Height, steps, nil
+	return v.Height, v.Transaction.Proof, v.Chain.Encode(), nil
 }
-
-func (p proofs) Bundle(h types.Height) ([]byte, error) { return p.node.Bundle(h) }
 
 type timestampsAPI struct{ s *server }
 

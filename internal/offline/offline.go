@@ -38,14 +38,18 @@ func (h Headers) LedgerHeader(genesis types.Hash, height types.Height, bundle []
 	if len(bundle) == 0 {
 		return timestamp.Header{}, fmt.Errorf("%w: the proof carries no header: upgrade it", timestamp.ErrNoHeader)
 	}
-	v, err := light.VerifyBundle(h.Trust, bundle)
+	chain, err := light.ParseChain(bundle)
 	if err != nil {
 		return timestamp.Header{}, err
 	}
-	if v.Height != height {
-		return timestamp.Header{}, fmt.Errorf("the bundle is of block %d, the attestation of block %d", v.Height, height)
+	v, err := h.Trust.Verify(chain)
+	if err != nil {
+		return timestamp.Header{}, err
 	}
-	return timestamp.Header{Root: v.DataHash, Time: v.Time}, nil
+	if v.Height == 0 || v.Height-1 != height {
+		return timestamp.Header{}, fmt.Errorf("the header is of block %d, the attestation of block %d; want the header of the next block", v.Height, height)
+	}
+	return timestamp.Header{Root: v.AppHash, Time: v.Time}, nil
 }
 
 // BitcoinHeader has none to offer.

@@ -33,12 +33,13 @@ type Trust struct {
 	next   []byte
 }
 
-// Header is a block header that the pinned validators signed.
+// Header is a block header that the ledger's validators signed.
 type Header struct {
 	Height types.Height
-	Time   types.Time
-	// DataHash is the root over the block's transactions; AppHash the state root after the PREVIOUS block.
-	DataHash, AppHash types.Hash
+	// Time is when the PREVIOUS block was agreed on: the validators' clocks, weighed by their power.
+	Time types.Time
+	// AppHash is the state root after the PREVIOUS block.
+	AppHash types.Hash
 	// Hash is the header's own hash, the block's name.
 	Hash types.Hash
 }
@@ -54,6 +55,13 @@ func ParseGenesis(doc []byte) (Trust, error) {
 
 // TrustOf takes the validators from a genesis document.
 func TrustOf(g ledger.Genesis) (Trust, error) {
+	doc, err := g.Bytes()
+	if err != nil {
+		return Trust{}, err
+	}
+	if g, err = ledger.ParseGenesis(doc); err != nil { // defaults filled in: the validators depend on them
+		return Trust{}, err
+	}
 	hash, err := g.Hash()
 	if err != nil {
 		return Trust{}, err
@@ -94,32 +102,6 @@ func Encode(sh *cmt.SignedHeader, vals *cmt.ValidatorSet) ([]byte, error) {
 	return p.Marshal()
 }
 
-// VerifyBundle checks that the pinned validators signed the bundle's header: the commit carries valid signatures of
-// more than two thirds of their voting power, over this header, for this chain. Other encodings of the same
-// bundle (unknown fields, trailing bytes) are refused.
-func VerifyBundle(trust Trust, bundle []byte) (Header, error) {
-	lb, err := decode(bundle)
-	if err != nil {
-		return Header{}, err
-	}
-	if trust.validators == nil {
-		return Header{}, fmt.Errorf("%w: no trusted validators given: read the genesis document first", ErrBundle)
-	}
-	if lb.ChainID != trust.ChainID {
-		return Header{}, fmt.Errorf("%w: it is of chain %q, the genesis document of %q", ErrBundle, lb.ChainID, trust.ChainID)
-	}
-	if err := lb.ValidateBasic(trust.ChainID); err != nil { // binds commit and validator set to the header
-		return Header{}, fmt.Errorf("%w: %v", ErrBundle, err)
-	}
-	if want := trust.validators.Hash(); !bytes.Equal(lb.ValidatorsHash, want) {
-		return Header{}, fmt.Errorf("%w: signed by validator set %X, the genesis document names %X", ErrBundle, lb.ValidatorsHash.Bytes(), want)
-	}
-	if err := trust.validators.VerifyCommitLight(trust.ChainID, lb.Commit.BlockID, lb.Height, lb.Commit); err != nil {
-		return Header{}, fmt.Errorf("%w: %v", ErrBundle, err)
-	}
-	return headerOf(lb.Header)
-}
-
 func decode(bundle []byte) (*cmt.LightBlock, error) {
 	if len(bundle) == 0 || len(bundle) > MaxBundle {
 		return nil, fmt.Errorf("%w: %d bytes, want 1..%d", ErrBundle, len(bundle), MaxBundle)
@@ -150,7 +132,7 @@ func headerOf(h *cmt.Header) (Header, error) {
 		to   *types.Hash
 		from []byte
 		name string
-	}{{&out.DataHash, h.DataHash, "data hash"}, {&out.AppHash, h.AppHash, "app hash"}, {&out.Hash, h.Hash(), "hash"}} {
+	}{{&out.AppHash, h.AppHash, "app hash"}, {&out.Hash, h.Hash(), "hash"}} {
 		if len(f.from) != len(f.to) {
 			return Header{}, fmt.Errorf("%w: the %s has %d bytes, want %d", ErrBundle, f.name, len(f.from), len(f.to))
 		}
