@@ -124,3 +124,83 @@ func FuzzParseGenesis(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMessage: whatever is taken for a message of a block has one encoding, its root is the original's, and checking it first or seeing it
+// first in the block gives the same ledger.
+func FuzzMessage(f *testing.F) {
+	w, p := opened(f)
+	secret := secretOf("x")
+	var all [][]byte
+	for _, b := range []Body{
+		SendOne{To: p.a, Amount: coin}, SendMany{[]Wire{{p.a, 1}, {p.b, 2}}}, Broadcast{[]byte("x")},
+		CreateAccount{Node: 1, PublicKey: PublicKey(secret), Proof: KeyProof(secret)},
+		p.open(), p.spend(p.refund(100, 1, p.split(coin)...), p.closer[0]), Anchor{make([]types.Hash, 2)},
+		ChangeAccountKey{PublicKey: PublicKey(secret), Proof: KeyProof(secret)},
+	} {
+		all = append(all, w.sign(p.a, b))
+	}
+	f.Add(w.message(1, all...))
+	f.Add(w.message(1))
+	f.Add(w.message(1, all[0], all[0], all[2], w.sign(p.b, SendOne{To: p.a, Amount: 1})))
+	f.Add(unhex(f, goldenMessage))
+	state := snapshot(f, w.s)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, txs, r := decodeMessage(raw)
+		if r == nil {
+			if b, err := m.Encode(); err != nil || !bytes.Equal(b, raw) {
+				t.Fatal("another encoding", err)
+			}
+			if messageRoot(m, txs, nil) != m.Root() {
+				t.Fatal("another root")
+			}
+		}
+		checked, unseen := restore(t, state), restore(t, state)
+		ok := checked.CheckMessage(raw) == nil
+		if got := len(checked.OrderMessages([][]byte{raw}, 1<<30)) > 0; ok && !got {
+			t.Fatal("checked, but not proposed")
+		}
+		a := checked.Apply(checked.Height()+1, checked.Time()+1, [][]byte{raw})
+		b := unseen.Apply(unseen.Height()+1, unseen.Time()+1, [][]byte{raw})
+		if ok && a.Block[0].Code != CodeOK {
+			t.Fatalf("checked, but skipped: %v", a.Block[0])
+		}
+		if checked.Root() != unseen.Root() || len(a.Results) != len(b.Results) {
+			t.Fatal("the ledgers differ")
+		}
+		if err := checked.Verify(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzOrderMessages: a proposal fits, repeats nothing, and its messages are in turn.
+func FuzzOrderMessages(f *testing.F) {
+	w := newWorld(f, 2)
+	one := w.message(1, w.sign(admin(1), SendOne{To: admin(2), Amount: 1}))
+	other := w.message(2, w.sign(admin(2), SendOne{To: admin(1), Amount: 1}))
+	f.Add(one, other, Direct(other), int64(400))
+	f.Add(other, one, one, int64(1<<20))
+	f.Add([]byte{blockEvidence}, Direct(one), []byte{}, int64(0))
+	f.Fuzz(func(t *testing.T, a, b, c []byte, limit int64) {
+		limit &= 1<<40 - 1
+		got := w.s.OrderMessages([][]byte{a, b, c, a}, limit)
+		var size int64
+		next := map[uint16]uint32{}
+		others := false
+		for _, raw := range got {
+			size += int64(len(raw)) + txOverhead
+			if raw[0] != blockMessage {
+				others = true
+				continue
+			}
+			n := numberOf(raw)
+			if others || n.node == 0 || int(n.node) > w.s.Nodes() || n.msid != next[n.node]+1 {
+				t.Fatalf("message %d of node %d is not in turn", n.msid, n.node)
+			}
+			next[n.node] = n.msid
+		}
+		if size > limit {
+			t.Fatalf("%d bytes, at most %d", size, limit)
+		}
+	})
+}
