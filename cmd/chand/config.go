@@ -36,6 +36,7 @@ type Config struct {
 	LedgerPeers                                    []string
 	LedgerBlockTime                                time.Duration
 	LedgerOpenAccounts                             bool
+	LedgerKeepBlocks                               uint32
 	LedgerNodeKey, LedgerAccountKey                string
 
 	Timing          types.Timing
@@ -73,6 +74,7 @@ func (c *Config) settings() []setting {
 		{"ledger.rpc", "", "CometBFT's own RPC; empty: off", listenAddress(&c.LedgerRPC, true), false, "HOST:PORT"},
 		{"ledger.block-time", "1s", "time between blocks of our own ledger, fixed at its first start: 50ms to 10m", duration(&c.LedgerBlockTime, 50*time.Millisecond, 10*time.Minute), false, "TIME"},
 		{"ledger.open-accounts", "true", "open accounts for daemons that join our ledger, at our cost (at most a few a second)", boolean(&c.LedgerOpenAccounts), false, "BOOL"},
+		{"ledger.keep-blocks", fmt.Sprint(escd.DefaultKeepBlocks), "blocks of the ledger to keep; 0: all, as an archive node does that others can ask for old ones", keepBlocks(&c.LedgerKeepBlocks), false, "BLOCKS"},
 		{"ledger.node-key", "", "file with the secret key of our ledger node, 64 hex digits; empty: derived from the seed phrase", keyFile(&c.LedgerNodeKey), false, "FILE"},
 		{"ledger.account-key", "", "file with the secret key of our ledger account, 64 hex digits; empty: derived from the seed phrase", keyFile(&c.LedgerAccountKey), false, "FILE"},
 		{"channel.inclusion", fmt.Sprint(types.DefaultTiming.Inclusion), "worst time to get a transaction into a block, in blocks", number(&c.Timing.Inclusion), false, "BLOCKS"},
@@ -314,6 +316,18 @@ func number(p *uint32) func(string) error {
 			return fmt.Errorf("want a whole number from 0 to %d", uint32(math.MaxUint32))
 		}
 		*p = uint32(n)
+		return nil
+	}
+}
+
+func keepBlocks(p *uint32) func(string) error {
+	return func(s string) error {
+		if err := number(p)(s); err != nil {
+			return err
+		}
+		if *p != 0 && *p < escd.MinKeepBlocks {
+			return fmt.Errorf("want 0, or %d and more", escd.MinKeepBlocks)
+		}
 		return nil
 	}
 }

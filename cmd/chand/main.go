@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/eschaton-network/chand/chain/escd"
 	"github.com/eschaton-network/chand/chand"
 	"github.com/eschaton-network/chand/store"
 )
@@ -90,7 +91,7 @@ func homeDir(cmd *cobra.Command) (string, error) {
 func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "verify every invariant of a stopped daemon's store; changes nothing",
+		Short: "verify every invariant of a stopped daemon's store and of its ledger's snapshots; changes nothing",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			home, err := homeDir(cmd)
@@ -111,10 +112,11 @@ func checkCommand() *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			if err := errors.Join(s.Check(), chand.Check(s)); err != nil {
+			ledgerHome := filepath.Join(home, "ledger")
+			if err := errors.Join(s.Check(), chand.Check(s), escd.Check(ledgerHome)); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "every invariant holds in", path)
+			fmt.Fprintln(cmd.OutOrStdout(), "every invariant holds in", path, "and", ledgerHome)
 			return nil
 		},
 	}

@@ -199,8 +199,8 @@ func closing(err *error, what string, close func() error) {
 func (s *server) startLedger(ctx context.Context, moniker string, nodeSecret, accountSecret [32]byte, daemon *atomic.Pointer[chand.Daemon]) (*escd.Node, error) {
 	return escd.Start(ctx, escd.Config{
 		Home: filepath.Join(s.cfg.Home, "ledger"), Moniker: moniker, BlockMillis: uint32(s.cfg.LedgerBlockTime.Milliseconds()),
-		DirectDelay: directDelay,
-		ListenP2P:   s.cfg.LedgerP2P, ListenOffice: s.cfg.LedgerOffice, ListenRPC: s.cfg.LedgerRPC,
+		DirectDelay: directDelay, KeepBlocks: types.Height(s.cfg.LedgerKeepBlocks),
+		ListenP2P: s.cfg.LedgerP2P, ListenOffice: s.cfg.LedgerOffice, ListenRPC: s.cfg.LedgerRPC,
 		Join: s.cfg.LedgerJoin, GenesisFile: s.cfg.LedgerGenesis, Peers: s.cfg.LedgerPeers,
 		LedgerNodeSecret: nodeSecret, AccountSecret: accountSecret,
 		OpenAccounts: escd.OpenPolicy{Enabled: s.cfg.LedgerOpenAccounts},
