@@ -156,3 +156,24 @@ func TestAccountOf(t *testing.T) {
 	}
 	check(back)
 }
+
+func TestPopulate(t *testing.T) {
+	s := busy(t).s
+	first, key := s.Accounts(1), func(i int) [32]byte { return [32]byte{6, byte(i), byte(i >> 8)} }
+	if err := s.Populate(3000, 5, key, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	id := types.AccountID{Node: 1, User: uint32(first + 2999)}
+	if a, err := s.Account(id); err != nil || a.Balance != 5 || a.PublicKey != key(2999) {
+		t.Fatal(a, err)
+	}
+	if got, err := s.AccountOf(key(7)); err != nil || got.User != uint32(first+7) {
+		t.Fatal(got, err)
+	}
+	if s.Populate(1, Supply, key, nil) == nil || s.Populate(1, -1, key, nil) == nil || s.Populate(MaxAccounts, 0, key, nil) == nil {
+		t.Fatal("money from nothing, or more accounts than fit")
+	}
+}

@@ -182,7 +182,7 @@ func TestSnapshotFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Populate(60_000, 1, func(i int) [32]byte { return [32]byte{byte(i), byte(i >> 8), byte(i >> 16)} }); err != nil { // two chunks
+	if err := s.Populate(60_000, 1, func(i int) [32]byte { return [32]byte{byte(i), byte(i >> 8), byte(i >> 16)} }, parallel); err != nil { // two chunks
 		t.Fatal(err)
 	}
 	kept := open()

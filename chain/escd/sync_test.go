@@ -33,7 +33,7 @@ func planted(t testing.TB, name string, accounts int) Config {
 		t.Fatal(err)
 	}
 	s.Apply(1, s.Time(), nil)
-	err = s.Populate(accounts, types.Coin, func(i int) [32]byte { return ledger.PublicKey(accountSecret(i)) })
+	err = s.Populate(accounts, types.Coin, func(i int) [32]byte { return ledger.PublicKey(accountSecret(i)) }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

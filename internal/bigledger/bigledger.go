@@ -36,7 +36,7 @@ func State(c escd.Config, accounts, keyed int) (*ledger.State, error) {
 		var b [8]byte
 		binary.LittleEndian.PutUint64(b[:], uint64(i))
 		return sha256.Sum256(b[:])
-	})
+	}, nil)
 	return s, err
 }
 
