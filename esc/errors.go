@@ -32,14 +32,14 @@ const (
 
 // words are the short texts of the member "error".
 var words = map[uint32]string{
-	ledger.CodeBadUser: "Bad user", 5: "Bad node", ledger.CodeBalance: "Too low balance", ledger.CodeMsid: "Bad message id",
+	ledger.CodeBadUser: "Bad user", 5: "Bad node", 7: "Account not available", ledger.CodeBalance: "Too low balance", ledger.CodeMsid: "Bad message id",
 	12: "Remote account request in the second half of the block", ledger.CodeCreateAccount: "Failed to create the account",
 	14: "Failed to submit the transaction", ledger.CodeSignature: "Wrong signature", ledger.CodeDuplicate: "Duplicated target",
 	17: "Negative amount", ledger.CodeNotPositive: "Amount must be positive", ledger.CodeTargetAccount: "Bad target account",
 	ledger.CodeTargetNode: "Bad target node", ledger.CodeFuture: "Time in the future", CodeNoKey: "Secret not found",
 	27: "Changing the key of this node is not permitted", CodeConnect: "Can't connect to the office", CodeNoBlock: "Block not available",
 	ledger.CodeType: "Wrong transaction type", ledger.CodeLength: "Wrong length", 35: "Key does not match", CodeHash: "Hash mismatch",
-	CodeNoTx: "Transaction not available", 45: "Bits not permitted", 47: "Account is locked", 48: "Node status not permitted",
+	23: "No broadcasts", 24: "Message list not available", 30: "Signatures not available", 33: "Log not available", CodeNoTx: "Transaction not available", 45: "Bits not permitted", 47: "Account is locked", 48: "Node status not permitted",
 	49: "Status of an account of another node", CodeParse: "Parse error", 51: "Broadcast too long", CodeVIP: "VIP keys not available",
 	CodeExtraData: "Extra data not accepted", ledger.CodeKeyProof: "Wrong proof of the new key", ledger.CodePending: "Another transaction has this number",
 	ledger.CodeBusy: "The office is busy",

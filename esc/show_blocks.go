@@ -139,7 +139,10 @@ func ShowTransaction(o *Object, v TransactionView) *Error {
 	if err != nil {
 		return fail(44, "the office's answer does not hold: %v", err)
 	}
-	p := v.Proof.Place
+	p := v.Place
+	if at := v.Proof.Place; at.Node != p.Node || at.Msid != p.Msid || at.Node != 0 && at != p {
+		return fail(44, "the office's answer proves transaction %s, not %s", at, p)
+	}
 	var path List
 	for _, hashes := range [][]types.Hash{v.Proof.Path, v.Proof.RootPath, v.Proof.Parts[:]} {
 		for _, h := range hashes {

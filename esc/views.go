@@ -155,6 +155,7 @@ type TransactionView struct {
 	Clock     Clock          `json:"clock"`
 	Height    types.Height   `json:"height"`
 	Time      types.Time     `json:"time"`
+	Place     ledger.Place   `json:"place"`
 	Raw       Bytes          `json:"raw"`
 	Proof     ledger.TxProof `json:"proof"`
 	StateRoot types.Hash     `json:"state_root"`

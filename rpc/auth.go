@@ -266,3 +266,9 @@ func (b bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.St
 func (b bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return next
 }
+
+// Allow returns nil when one of a request's macaroons permits the method, like "chand.v1.Account/Send": for other HTTP servers of the
+// daemon.
+func Allow(rootKey [32]byte, method string, h http.Header) error {
+	return authority{rootKey, time.Now}.allow(method, h)
+}

@@ -55,6 +55,8 @@ type Config struct {
 	// and returns once it is in a block. The daemon, which owns the account that pays, supplies it; nil: this
 	// package signs with AccountSecret itself, which is right only when nobody else does.
 	CreateAccount func(ctx context.Context, publicKey [32]byte, proof [64]byte) (types.AccountID, error)
+	// Wallet pays from the daemon's account for the office's callers (ccoin's POST txn/). nil: nobody can.
+	Wallet Wallet
 	// Logger gets warnings and errors of CometBFT and a few lines of this package. nil: discarded.
 	Logger *slog.Logger
 

@@ -67,6 +67,8 @@ func openOffice(n *Node) (*office, error) {
 	mux.HandleFunc("POST /v1/accounts", o.limited(o.postAccount))
 	mux.HandleFunc("POST /v1/transactions", o.limited(o.postTransactions))
 	o.routeSync(mux)
+	o.escRoutes(mux)
+	o.ccoinRoutes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, Problem{Code: "not_found", Message: fmt.Sprintf("no %.10s %.100q here", r.Method, r.URL.Path),
 			Next: "the office has /v1/genesis, info, blocks, accounts, transactions, counts"})

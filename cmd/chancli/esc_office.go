@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/eschaton-network/chand/esc"
@@ -69,6 +70,14 @@ func (o *escOffice) do(ctx context.Context, method, path string, body []byte, ou
 		return true, &esc.Error{Code: esc.CodeConnect, Info: err.Error()}
 	case len(b) > maxEscAnswer:
 		return true, &esc.Error{Code: esc.CodeConnect, Info: "the office answered with more than " + strconv.Itoa(maxEscAnswer) + " bytes"}
+	case res.StatusCode == http.StatusNotFound:
+		reached, e := escProblem(res.Status, b)
+		for prefix, code := range escMissing {
+			if e.Code == esc.CodeUnknown && strings.HasPrefix(path, prefix) {
+				e.Code = code
+			}
+		}
+		return reached, e
 	case res.StatusCode != http.StatusOK:
 		return escProblem(res.Status, b)
 	}
@@ -79,6 +88,10 @@ func (o *escOffice) do(ctx context.Context, method, path string, body []byte, ou
 	}
 	return true, nil
 }
+
+// escMissing are the original's codes for what is not there, by what was asked for.
+var escMissing = map[string]uint32{"accounts": 7, "block": esc.CodeNoBlock, "signatures": 30, "validators": esc.CodeVIP, "messages": 24,
+	"broadcasts": 23, "transactions": esc.CodeNoTx, "log": 33}
 
 // escProblem reads an office's refusal. With a ledger's code nothing was taken.
 func escProblem(status string, b []byte) (reached bool, _ *esc.Error) {

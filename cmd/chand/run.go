@@ -122,6 +122,7 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 		s.log.Info("looking for the ledger's other nodes", "join", s.cfg.LedgerJoin, "peers", s.cfg.LedgerPeers)
 	}
 	var daemon atomic.Pointer[chand.Daemon]
+	s.macaroonKey = seed.Secret("macaroons")
 	if s.ledger, err = s.startLedger(ctx, seed.NodeID().String(), nodeSecret, accountSecret, &daemon); err != nil {
 		return err
 	}
@@ -146,7 +147,6 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 	if err := s.startGateway(ctx, seed); err != nil {
 		return err
 	}
-	s.macaroonKey = seed.Secret("macaroons")
 	server, err := rpc.NewServer(rpc.Config{Home: home, Listen: s.cfg.RPCListen, RootKey: s.macaroonKey, Logger: s.log.With("part", "rpc")}, s.handlers())
 	if err != nil {
 		return err
@@ -210,6 +210,7 @@ func (s *server) startLedger(ctx context.Context, moniker string, nodeSecret, ac
 			}
 			return types.AccountID{}, errors.New("the daemon is still starting: try again in a second")
 		},
+		Wallet: wallet{daemon, s.macaroonKey},
 		Logger: s.log.With("part", "ledger"),
 	})
 }
