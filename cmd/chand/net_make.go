@@ -60,6 +60,9 @@ func makeNetwork(dir string, o netOptions) error {
 	if o.validators < 1 || o.validators > maxNetValidators {
 		return fmt.Errorf("--validators %d: want 1 to %d", o.validators, maxNetValidators)
 	}
+	if err := checkSettings(o.settings); err != nil {
+		return err
+	}
 	var nodes []ledger.GenesisNode
 	for i := 1; i <= o.validators; i++ {
 		home := filepath.Join(dir, nodeName(i))
@@ -139,17 +142,41 @@ func netDocument(o netOptions, nodes []ledger.GenesisNode) (ledger.Genesis, erro
 	return g, nil
 }
 
+// netOwnSettings are chosen by `chand net`, each home's its own: given for all they would be lost or wrong.
+var netOwnSettings = []string{"rpc-listen", "peer-listen", "gateway-listen", "ledger-office", "ledger-p2p", "ledger-genesis", "ledger-peers",
+	"ledger-join", "ledger-block-time", "ledger-rpc"}
+
+// netListens are those of them that are ports, in the order in which they are handed out; netOffice is the office's place.
+var netListens, netOffice = netOwnSettings[:5], 3
+
+// checkSettings reads what stands behind "--".
+func checkSettings(args []string) error {
+	flags := pflag.NewFlagSet("settings", pflag.ContinueOnError)
+	addFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return fmt.Errorf("settings behind \"--\": %w", err)
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("settings behind \"--\": %q is no flag of chand", flags.Arg(0))
+	}
+	for _, own := range netOwnSettings {
+		if flags.Changed(own) {
+			return fmt.Errorf("settings behind \"--\": --%s is not for all nodes alike: chand net chooses it (the block time: --block-time before the \"--\")", own)
+		}
+	}
+	return nil
+}
+
 // writeNetSettings gives each home its chand.toml, with ports that are free now.
 func writeNetSettings(dir string, o netOptions) error {
-	listens := []string{"rpc-listen", "peer-listen", "gateway-listen", "ledger-office", "ledger-p2p"}
-	ports, err := devnet.FreePorts(len(listens) * o.validators)
+	ports, err := devnet.FreePorts(len(netListens) * o.validators)
 	if err != nil {
 		return err
 	}
-	address := func(node, i int) string { return "127.0.0.1:" + strconv.Itoa(ports[node*len(listens)+i]) }
+	address := func(node, i int) string { return "127.0.0.1:" + strconv.Itoa(ports[node*len(netListens)+i]) }
 	offices := make([]string, o.validators)
 	for i := range offices {
-		offices[i] = address(i, 3)
+		offices[i] = address(i, netOffice)
 	}
 	for i := range o.validators {
 		home := filepath.Join(dir, nodeName(i+1))
@@ -159,16 +186,13 @@ func writeNetSettings(dir string, o netOptions) error {
 		flags := pflag.NewFlagSet("settings", pflag.ContinueOnError)
 		addFlags(flags)
 		args := append([]string{}, o.settings...)
-		for k, l := range listens {
+		for k, l := range netListens {
 			args = append(args, "--"+l, address(i, k))
 		}
 		others := append(append([]string{}, offices[:i]...), offices[i+1:]...)
 		args = append(args, "--ledger-genesis", filepath.Join(dir, netGenesis), "--ledger-peers", strings.Join(others, ","))
 		if err := flags.Parse(args); err != nil {
-			return fmt.Errorf("settings behind \"--\": %w", err)
-		}
-		if flags.NArg() > 0 {
-			return fmt.Errorf("settings behind \"--\": %q is no flag of chand", flags.Arg(0))
+			return err
 		}
 		_, _, claims, err := loadConfig(home, nil, flags)
 		if err != nil {
