@@ -132,7 +132,7 @@ func (n *Node) fetchState(ctx context.Context, s *syncer, c *Client, m *manifest
 	if h := s.state.LastBlockHeight; h > 0 {
 		lead.trust = light.TrustIn(n.trust.ChainID, n.trust.Genesis, h, s.state.Validators, s.state.NextValidators)
 	}
-	last, err := lead.to(ctx, a.bundle)
+	last, err := lead.to(ctx, m.Height, a.bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -163,47 +163,39 @@ type leader struct {
 	size    int
 }
 
-// to verifies a bundle, with what the office has of earlier ones where that is needed.
-func (l *leader) to(ctx context.Context, bundle []byte) (*cmt.LightBlock, error) {
+// to verifies the bundle of a height. It goes over every change of the validators that the office has before it, one by one,
+// although larger steps may hold: so this node can lead others, whatever they start from.
+func (l *leader) to(ctx context.Context, height types.Height, bundle []byte) (*cmt.LightBlock, error) {
 	for range maxSteps {
-		trust, lb, err := l.trust.Advance(bundle)
-		if err == nil {
-			l.trust = trust
-			return lb, nil
+		steps, err := l.c.changes(ctx, l.trust.Height())
+		if err != nil {
+			return nil, err
 		}
-		steps, askErr := l.c.changes(ctx, l.trust.Height())
-		if askErr != nil {
-			return nil, askErr
-		}
-		if !l.advance(steps) {
-			return nil, fmt.Errorf("%w: %w", errSnapshotOffered, err)
-		}
-	}
-	return nil, fmt.Errorf("%w: more than %d steps from the validators known here", errSnapshotOffered, maxSteps)
-}
-
-// advance goes as far as the bundles lead, by steps as large as hold, and tells whether that is any further. The bundles
-// between are kept too: others may need smaller steps.
-func (l *leader) advance(steps [][]byte) (further bool) {
-	for len(steps) > 0 {
-		n := len(steps)
-		for ; n > 0; n /= 2 {
-			trust, lb, err := l.trust.Advance(steps[n-1])
-			if err != nil {
-				continue
-			}
-			l.trust, further = trust, true
-			if l.size += len(steps[n-1]); l.size <= maxLead {
-				l.bundles = append(l.bundles, keptBundle{types.Height(lb.Height), steps[n-1]})
-			}
+		if !l.advance(height, steps) {
 			break
 		}
-		if n == 0 {
-			return further
-		}
-		steps = steps[n:]
 	}
-	return further
+	trust, lb, err := l.trust.Advance(bundle)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errSnapshotOffered, err)
+	}
+	l.trust = trust
+	return lb, nil
+}
+
+// advance goes as far as the bundles lead below a height, and tells whether there may be more.
+func (l *leader) advance(below types.Height, steps [][]byte) (more bool) {
+	for _, b := range steps {
+		trust, lb, err := l.trust.Advance(b)
+		if err != nil || lb.Height >= int64(below) {
+			return false
+		}
+		l.trust, more = trust, true
+		if l.size += len(b); l.size <= maxLead {
+			l.bundles = append(l.bundles, keptBundle{types.Height(lb.Height), b})
+		}
+	}
+	return more
 }
 
 // bootState is CometBFT's state after the snapshot's block, of verified parts alone; last is the verified bundle of that block.
