@@ -70,7 +70,7 @@ func (v *verdict) fits(h *head) bool {
 // their key be multiplied once.
 func verifyTxs(txs []*Tx, w Workers) {
 	order := bySender(txs)
-	eachChunk(w, len(order), sigChunk, func(from, to int) {
+	eachSet(w, len(order), func(from, to int) {
 		items := make([]sigItem, to-from)
 		for i, tx := range order[from:to] {
 			v := &tx.verdict

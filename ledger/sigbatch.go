@@ -10,9 +10,12 @@ import (
 )
 
 const (
-	// sigChunk is how many signatures are verified in one equation: fewer leave the multiplication's fixed cost on few, more fall
-	// out of a core's cache.
-	sigChunk = 1024
+	// sigChunk is how many signatures are verified in one equation at most: more save nothing worth the memory, see docs/performance.md.
+	// Few signatures are cut into sigPieces equations, so that there is one for each of some cores, of sigLeast at least: fewer leave
+	// the multiplication's fixed cost on few.
+	sigChunk  = 2048
+	sigPieces = 4
+	sigLeast  = 256
 	// sigAlone is from where on signatures of a set with a bad one in it are verified one by one.
 	sigAlone = 16
 )
@@ -26,11 +29,9 @@ type sigItem struct {
 	holds *bool
 }
 
-// verifySigs verifies signatures in sets of sigChunk. It is fastest where those of one key stand side by side.
-func verifySigs(items []sigItem, w Workers) {
-	each(w, (len(items)+sigChunk-1)/sigChunk, func(c int) {
-		verifySet(items[c*sigChunk : min((c+1)*sigChunk, len(items))])
-	})
+// eachSet cuts n signatures into sets.
+func eachSet(w Workers, n int, do func(from, to int)) {
+	eachChunk(w, n, min(max((n+sigPieces-1)/sigPieces, sigLeast), sigChunk), do)
 }
 
 // sigSet is the equation of one set (ZIP-215: cofactored, canonical S, any encoding of points): with coefficients z, R from the
@@ -49,6 +50,7 @@ type sigSet struct {
 	number map[[32]byte]int // of a key; -1 when it is none
 }
 
+// verifySet verifies signatures in one equation. It is fastest where those of one key stand side by side.
 func verifySet(items []sigItem) {
 	if len(items) < batchMin {
 		for i := range items {
