@@ -54,9 +54,12 @@ func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcom
 	if height != s.height+1 {
 		panic(fmt.Sprintf("ledger: block %d applied after block %d", height, s.height))
 	}
+	before := s.stamp()
 	s.height, s.time = height, max(s.time, min(time, maxTime))
 	s.waiting.reset()
 	b := &block{s: s, out: Outcome{Block: make([]Refusal, len(txs))}}
+	s.log = &b.log
+	s.beginPeriod(before)
 	s.punish(&b.log)
 	b.read(txs)
 	b.verifyMessages()
@@ -69,8 +72,9 @@ func (s *State) Apply(height types.Height, time types.Time, txs [][]byte) Outcom
 	s.blockTxs = merkle.RootOf(b.out.Roots)
 	s.settleDue(&b.log)
 	s.release(&b.log)
+	s.endBlock(&b.log)
 	b.out.Validators = s.elect()
-	b.out.Events = b.log.events
+	b.out.Events, s.log = b.log.events, nil
 	s.inbox.settle(s)
 	return b.out
 }
@@ -139,12 +143,16 @@ func (s *State) execute(log *eventLog, tx *Tx, place Place) *Refusal {
 	if !s.signed(tx, rec) {
 		return refuse(CodeSignature, "the signature does not fit account %s at number %d; nothing was charged", tx.From, tx.Msid)
 	}
+	if r := s.mayAct(tx, rec); r != nil {
+		return r
+	}
 	fee, cost := tx.Body.fee(tx.From), tx.Body.cost(tx.From)
-	have := spendable(tx.From, rec.Balance)
+	have := s.available(tx.From, rec)
 	if have < fee {
 		return refuse(CodeBalance, "account %s can spend %s coins, the fee is %s; nothing was charged", tx.From, have, fee)
 	}
 	s.take(rec, tx, fee)
+	s.shareFee(tx, place, fee)
 	if have-fee < cost {
 		return refuse(CodeBalance, "account %s can spend %s coins, wanted are %s and a fee of %s; only the fee was charged", tx.From, have, cost, fee)
 	}
@@ -154,6 +162,7 @@ func (s *State) execute(log *eventLog, tx *Tx, place Place) *Refusal {
 	}
 	s.debit(tx.From, cost)
 	tx.Body.apply(x)
+	s.shareRemoteFee(tx)
 	return nil
 }
 
@@ -169,9 +178,7 @@ func (s *State) take(rec *Record, tx *Tx, fee types.Amount) {
 		rec.Hash = nextHash(rec.Hash, tx.sigHash)
 	}
 	rec.LocalChange = uint32(s.time)
-	if tx.Body.kind() != TypeCreateAccount { // E17: every other own transaction ends a pairing
-		rec.PairedNode, rec.PairedID = 0, 0
-	}
+	rec.PairedNode, rec.PairedID = 0, 0 // and ends a retrieval that another account began
 }
 
 func refuseFuture(tx, block types.Time) *Refusal {
@@ -215,19 +222,6 @@ func (Broadcast) verify(*exec) *Refusal { return nil }
 
 func (c Broadcast) apply(x *exec) { x.emit(Broadcasted{TxID: x.txID, From: x.from, Data: c.Data}) }
 
-func (c CreateAccount) verify(x *exec) *Refusal {
-	if c.Node != x.from.Node {
-		return refuse(CodeTargetNode, "node %d: accounts are created by accounts of the same node, here %d", c.Node, x.from.Node)
-	}
-	if x.s.node(c.Node).accounts.len() >= MaxAccounts {
-		return refuse(CodeCreateAccount, "node %d has %d accounts, no more fit", c.Node, MaxAccounts)
-	}
-	return verifyKeyProof(x, c.PublicKey, c.Proof)
-}
-
-// MaxAccounts bounds the accounts of one node (A19: 2^27).
-const MaxAccounts = 1 << 27
-
 func verifyKeyProof(x *exec, key [32]byte, proof [64]byte) *Refusal {
 	if !x.s.verifier.verify(sigCheck{key: key, sig: proof}) {
 		return refuse(CodeKeyProof, "the proof is not the new key's signature of the empty message; the key was not used")
@@ -235,17 +229,12 @@ func verifyKeyProof(x *exec, key [32]byte, proof [64]byte) *Refusal {
 	return nil
 }
 
-func (c CreateAccount) apply(x *exec) {
-	id := types.AccountID{Node: c.Node, User: uint32(x.s.node(c.Node).accounts.len())}
-	x.s.addAccount(id, c.PublicKey, NewAccountDeposit)
-	creator := x.s.record(x.from)
-	creator.PairedNode, creator.PairedID = 0, id.User // E17: how the creator learns the number
-	x.s.record(id).PairedNode, x.s.record(id).PairedID = x.from.Node, x.from.User
-	x.emit(AccountCreated{ID: id, PublicKey: c.PublicKey})
-	x.emit(Deposited{From: x.from, To: id, Amount: NewAccountDeposit})
+func (c ChangeAccountKey) verify(x *exec) *Refusal {
+	if r := verifyKeyProof(x, c.PublicKey, c.Proof); r != nil {
+		return r
+	}
+	return x.s.admits(c.PublicKey, RoleAccount)
 }
-
-func (c ChangeAccountKey) verify(x *exec) *Refusal { return verifyKeyProof(x, c.PublicKey, c.Proof) }
 
 func (c ChangeAccountKey) apply(x *exec) {
 	x.s.record(x.from).PublicKey = c.PublicKey // touched by take

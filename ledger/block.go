@@ -146,9 +146,14 @@ func (b *block) message(m *message, r *Refusal) *Refusal {
 	}
 	n := b.s.touchNode(m.Node)
 	n.MessageHash, n.Msid, n.Mtim, n.Active = m.root, m.Msid, uint32(m.Time), b.s.height
+	n.profit -= feeMessage + types.Amount(len(m.raw))
 	b.out.Roots = append(b.out.Roots, m.root)
 	for i, tx := range m.txs {
 		place := Place{Node: m.Node, Msid: m.Msid, Position: uint32(i + 1)}
+		if tx.ofNode() {
+			b.done(tx, place, b.s.executeOfNode(&b.log, tx, place))
+			continue
+		}
 		if tx.From.Node != m.Node {
 			b.done(tx, place, refuse(CodeBadNode, "account %s is not of node %d, which carries the transaction", tx.From, m.Node))
 			continue
@@ -223,10 +228,10 @@ func (s *State) mayQueue(tx *Tx) *Refusal {
 		return refuse(CodeMsid, "account %s is at number %d, the transaction has %d", tx.From, rec.Msid, tx.Msid)
 	case !s.signed(tx, rec):
 		return refuse(CodeSignature, "the signature does not fit account %s at number %d", tx.From, tx.Msid)
-	case spendable(tx.From, rec.Balance) < tx.Body.fee(tx.From):
+	case s.available(tx.From, rec) < tx.Body.fee(tx.From):
 		return refuse(CodeBalance, "account %s can't pay the fee", tx.From)
 	}
-	return nil
+	return s.mayAct(tx, rec)
 }
 
 // direct executes the direct transactions that are due.
@@ -249,7 +254,19 @@ func (b *block) direct() {
 
 // pendingHash is the part "pending" of the state root.
 func (s *State) pendingHash() types.Hash {
-	return types.TaggedHash("chand/pending", s.appendQueue(nil))
+	return types.TaggedHash("chand/pending", s.appendPending(nil))
+}
+
+// appendPending writes everything that waits for a later block: direct transactions, requests for accounts, the dividends of the period.
+func (s *State) appendPending(b []byte) []byte {
+	return s.period.append(s.requests.append(s.appendQueue(b)))
+}
+
+// pending reads what appendPending wrote.
+func (d *decoder) pending(s *State) {
+	d.queue(s)
+	d.requests(s)
+	d.period(s)
 }
 
 // appendQueue writes the queue as it is hashed and stored in snapshots.

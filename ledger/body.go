@@ -191,32 +191,6 @@ func readBroadcast(r *reader, sig func()) Body {
 	return c
 }
 
-// CreateAccount makes an account on the sender's node with a key of its own. The key is covered by the signature (the
-// original's travelled in an unsigned tail, where a dishonest node could swap it). 177 bytes.
-type CreateAccount struct {
-	Node      uint16
-	PublicKey [32]byte
-	// Proof is KeyProof of the new key's secret.
-	Proof [64]byte
-}
-
-func (CreateAccount) kind() byte                        { return TypeCreateAccount }
-func (CreateAccount) fee(types.AccountID) types.Amount  { return feeBase }
-func (CreateAccount) cost(types.AccountID) types.Amount { return NewAccountDeposit }
-func (CreateAccount) check() *Refusal                   { return nil }
-func (c CreateAccount) tail(b []byte) []byte            { return append(b, c.Proof[:]...) }
-
-func (c CreateAccount) signed(b []byte) []byte {
-	return append(binary.LittleEndian.AppendUint16(b, c.Node), c.PublicKey[:]...)
-}
-
-func readCreateAccount(r *reader, sig func()) Body {
-	c := CreateAccount{Node: r.u16(), PublicKey: r.hash()}
-	sig()
-	c.Proof = r.signature()
-	return c
-}
-
 // ChangeAccountKey gives the sender's account another key, from its next transaction on. 175 bytes.
 type ChangeAccountKey struct {
 	PublicKey [32]byte

@@ -70,8 +70,11 @@ func (s *State) check(raw []byte) *Refusal {
 	case !s.verifier.verify(tx.check(w.key, w.hash)):
 		return refuse(CodeSignature, "the signature does not fit account %s at number %d", tx.From, tx.Msid)
 	}
+	if r := s.mayAct(tx, rec); r != nil {
+		return r
+	}
 	fee, cost := tx.Body.fee(tx.From), tx.Body.cost(tx.From)
-	have := max(spendable(tx.From, rec.Balance)-w.spent, 0)
+	have := max(s.available(tx.From, rec)-w.spent, 0)
 	if have < fee || have-fee < cost {
 		return refuse(CodeBalance, "account %s can spend %s coins besides what waits, wanted are %s and a fee of %s", tx.From, have, cost, fee)
 	}

@@ -227,7 +227,10 @@ func (o OpenContract) verify(x *exec) *Refusal {
 		if rec == nil {
 			return refuse(CodeTargetAccount, "funder %s does not exist", f.Account)
 		}
-		if have := spendable(f.Account, rec.Balance); have < f.Amount {
+		if rec.Status&StatusDeleted != 0 || x.s.locked(f.Account, rec) {
+			return refuse(CodeLocked, "funder %s is locked for retrieval or deleted; nothing was locked", f.Account)
+		}
+		if have := x.s.available(f.Account, rec); have < f.Amount {
 			return refuse(CodeBalance, "funder %s can spend %s coins, the contract wants %s; nothing was locked", f.Account, have, f.Amount)
 		}
 		if len(sigs) == 0 || !x.s.verifier.verify(sigCheck{rec.PublicKey, fund[:], sigs[0]}) {
@@ -252,6 +255,7 @@ func (o OpenContract) apply(x *exec) {
 		CloseKeys: o.CloseKeys, Window: o.Window, OpenedAt: x.height,
 	}
 	x.s.putContract(c)
+	x.s.origins.add(c.OpenedAt)
 	x.emit(ContractOpened{ID: c.ID})
 }
 

@@ -106,6 +106,9 @@ func (g *Genesis) periods() error {
 			return fmt.Errorf("genesis: authority %d: want each once, of the nodes 1..%d", n, len(g.Nodes))
 		}
 	}
+	if len(g.Admins) > MaxAdmins {
+		return fmt.Errorf("genesis: %d admins: at most %d", len(g.Admins), MaxAdmins)
+	}
 	for i, a := range g.Admins {
 		if a.User != 0 || a.Node == 0 || int(a.Node) > len(g.Nodes) || slices.Contains(g.Admins[:i], a) {
 			return fmt.Errorf("genesis: admin %s: want each once, account 0 of one of the nodes", a)

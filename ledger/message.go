@@ -59,6 +59,7 @@ func readMessage(raw []byte) (m *NodeMessage, txs []*Tx, _ *Refusal) {
 	const block = 256
 	var free []Tx
 	d := newTxDecoder()
+	d.message = true
 	for rest := raw[messageHead:]; len(rest) > 0; {
 		if len(free) == 0 {
 			free = make([]Tx, min(block, len(rest)/(headSize+sigSize)+1))

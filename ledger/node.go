@@ -90,6 +90,9 @@ type ledgerNode struct {
 	tree     merkle.Tree
 	dirty    dirtySet // account numbers changed since the last Root
 	changed  bool     // Node changed since the last Root
+	freed    []freed  // deleted accounts, in the order of deletion
+	// profit is what the node has earned in the block being applied.
+	profit types.Amount
 }
 
 // Nodes is the number of nodes; they are numbered from 1.

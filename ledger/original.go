@@ -108,7 +108,7 @@ type NodeMessage struct {
 // wireSize is the size of the transaction that b starts with, as E17 writes it into messages; 0 when it is none. Type 0
 // (filler) has never been seen and is refused.
 func wireSize(b []byte) int {
-	fixed := map[byte]int{1: 7, 2: 51, 4: 125, 6: 117, 7: 79, 8: 85, 9: 111, 10: 145, 11: 87, 12: 85, 13: 87, 14: 85, 15: 207}
+	fixed := map[byte]int{1: 7, 2: 53, 4: 125, 6: 117, 7: 79, 8: 85, 9: 111, 10: 145, 11: 87, 12: 85, 13: 87, 14: 85, 15: 207}
 	if n, ok := fixed[b[0]]; ok {
 		return n
 	}

@@ -25,7 +25,7 @@ func TestPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	txs := [][]byte{w.sign(a, SendOne{To: admin(2), Amount: coin}), w.sign(a, SendOne{To: admin(2), Amount: 2 * coin}),
-		w.sign(admin(2), SendOne{To: a, Amount: 1}), w.sign(a, SendOne{To: admin(1), Amount: 99 * coin}), {1}}
+		w.sign(admin(2), SendOne{To: a, Amount: 1}), w.sign(a, SendOne{To: admin(1), Amount: 99 * coin}), {9}}
 	bad := w.sign(admin(1), SendOne{To: a, Amount: 1})
 	bad[len(bad)-1] ^= 1
 	b := DecodeBatch(append(txs, bad), nil)

@@ -64,7 +64,7 @@ func (s *State) rehash() {
 	s.parts = Parts{
 		partGenesis: s.params.Genesis, partHead: s.headHash(), partNodes: s.nodeTree.Root(), partContracts: s.contractTree.Root(),
 		partOutputs: s.outputTree.Root(), partTransactions: s.blockTxs, partPending: s.pendingHash(),
-		partLeases: s.stake.hash(),
+		partLeases: s.stake.hash(), partCertificates: s.registry.parts().hash(),
 	}
 }
 

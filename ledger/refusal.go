@@ -17,8 +17,14 @@ const (
 	CodeTargetAccount uint32 = 19 // the target account does not exist
 	CodeTargetNode    uint32 = 20 // the target node does not exist, or is not the one that it must be
 	CodeFuture        uint32 = 21 // the transaction's time lies in the future
+	CodeNodeKey       uint32 = 27 // the node's key may not be changed so
 	CodeType          uint32 = 31 // unknown transaction type
 	CodeLength        uint32 = 32 // too few bytes, too many, or a count out of its limits
+	CodeKeyDiffers    uint32 = 35 // the accounts must have the same key
+	CodeAccountStatus uint32 = 45 // status bits that the sender may not change
+	CodeLocked        uint32 = 47 // an account is, or can't be, locked for retrieval
+	CodeNodeStatus    uint32 = 48 // status bits of a node that the sender may not change
+	CodeRemoteStatus  uint32 = 49 // the status of an account on another node
 
 	CodeKeyProof        uint32 = 256 // the proof does not show that the new key's secret is known
 	CodeContractExists  uint32 = 257 // a contract with this id exists, or existed
@@ -37,6 +43,9 @@ const (
 	CodePending         uint32 = 270 // the sender has another transaction with this number waiting
 	CodeBusy            uint32 = 271 // too much is waiting; try again after the next block
 	CodeNoLease         uint32 = 272 // the account has not leased that much to the node
+	CodeCertificate     uint32 = 274 // there is no such certificate, or there is one already
+	CodeNotEnrolled     uint32 = 275 // the key must be enrolled first
+	CodePolicy          uint32 = 276 // the policy does not allow this, or may not be changed so
 	CodeEvidence        uint32 = 273 // the evidence does not prove what it says, or is of no use any more
 )
 

@@ -25,7 +25,7 @@ func TestRefusals(t *testing.T) {
 			return SendMany{[]Wire{{admin(1), coin}, {types.AccountID{Node: 1, User: 99}, coin}}}
 		}},
 		"create elsewhere": {CodeTargetNode, func(*world, types.AccountID) Body {
-			return CreateAccount{Node: 2, PublicKey: PublicKey(other), Proof: KeyProof(other)}
+			return CreateAccount{Node: 7, PublicKey: PublicKey(other), Proof: KeyProof(other)}
 		}},
 		"create, bad proof": {CodeKeyProof, func(*world, types.AccountID) Body { return CreateAccount{Node: 1, PublicKey: PublicKey(other)} }},
 		"new key, bad proof": {CodeKeyProof, func(*world, types.AccountID) Body {

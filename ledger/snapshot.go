@@ -14,7 +14,7 @@ import (
 )
 
 // snapshotMagic starts a snapshot; its last digit is the version of the format.
-const snapshotMagic = "chand ledger 2\n"
+const snapshotMagic = "chand ledger 3\n"
 
 // maxScript is the longest script of an output: P2WSH and P2TR have 34 bytes.
 const maxScript = 34
@@ -44,7 +44,8 @@ func (s *State) Freeze() *Frozen {
 	s.rehash()
 	f := &Frozen{State{genesis: s.genesis, params: s.params, height: s.height, time: s.time, pool: s.pool, parts: s.parts, blockTxs: s.blockTxs,
 		nodes:     make([]*ledgerNode, len(s.nodes)),
-		contracts: maps.Clone(s.contracts), outputs: maps.Clone(s.outputs), queue: maps.Clone(s.queue), stake: s.stake.freeze()}}
+		contracts: maps.Clone(s.contracts), outputs: maps.Clone(s.outputs), queue: maps.Clone(s.queue), stake: s.stake.freeze(),
+		period: s.period, requests: s.requests.freeze(), registry: s.registry.freeze()}}
 	for i, n := range s.nodes {
 		f.s.nodes[i] = &ledgerNode{Node: n.Node, accounts: n.accounts.freeze()}
 	}
@@ -101,8 +102,9 @@ func (s *State) encode(out io.Writer) error {
 		w.Write(appendOutput(nil, p, s.outputs[p]))
 	}
 	w.Write(s.blockTxs[:])
-	w.Write(s.appendQueue(nil))
+	w.Write(s.appendPending(nil))
 	w.Write(s.appendStake(nil))
+	w.Write(s.registry.append(nil))
 	root := s.parts.Root()
 	w.Write(root[:])
 	return w.Flush()
@@ -144,6 +146,7 @@ func appendOutput(b []byte, p OutPoint, o *Output) []byte {
 	b = le.AppendUint32(b, p.Index)
 	b = le.AppendUint64(b, uint64(o.Value))
 	b = le.AppendUint32(b, uint32(o.Height))
+	b = le.AppendUint32(b, uint32(o.Origin))
 	b = append(b, byte(len(o.Script)))
 	return append(b, o.Script...)
 }
@@ -247,11 +250,15 @@ func (d *decoder) state(limits Limits) (*State, types.Hash, error) {
 	s.time = types.Time(d.amount())
 	s.pool = d.amount()
 	d.nodes(s, limits)
+	for _, n := range s.nodes {
+		n.findFreed()
+	}
 	d.contracts(s, limits.Contracts)
 	d.outputs(s, limits.Outputs)
 	s.blockTxs = d.hash()
-	d.queue(s)
+	d.pending(s)
 	d.stake(s, limits.Outputs)
+	d.registry(s, limits.Outputs)
 	return s, d.hash(), d.err
 }
 
@@ -294,6 +301,9 @@ func (d *decoder) contracts(s *State, limit int) {
 		}
 		last = c.ID
 		s.putContract(c)
+		if c.Settled == nil {
+			s.origins.add(c.OpenedAt)
+		}
 		if c.Posted != nil && c.Settled == nil {
 			s.due[c.Posted.Deadline] = append(s.due[c.Posted.Deadline], c.ID)
 		}
@@ -361,7 +371,7 @@ func (d *decoder) outputs(s *State, limit int) {
 	var last OutPoint
 	for i := range d.count("outputs", limit) {
 		p := OutPoint{TxID: d.hash(), Index: d.u32()}
-		o := &Output{Value: d.amount(), Height: types.Height(d.u32())}
+		o := &Output{Value: d.amount(), Height: types.Height(d.u32()), Origin: types.Height(d.u32())}
 		n := int(d.u8())
 		if n > maxScript {
 			d.fail("output %s:%d: script of %d bytes", p.TxID, p.Index, n)

@@ -330,10 +330,12 @@ func (s *Spend) apply(x *exec) {
 		x.s.post(x.log, c, ContractPosted{ID: c.ID, Epoch: epoch, Version: version, Refund: s.Tx})
 		return
 	}
+	origin := x.height
 	for _, in := range s.msg.TxIn {
 		p := outPoint(in.PreviousOutPoint)
+		origin = min(origin, x.s.outputs[p].Origin)
 		x.s.removeOutput(p)
 		x.emit(OutputSpent{TxID: p.TxID, Index: p.Index, Witness: in.Witness, By: s.Tx})
 	}
-	x.s.payOut(x.log, s.msg)
+	x.s.payOut(x.log, s.msg, origin)
 }

@@ -116,11 +116,15 @@ func (s *State) addBond(k BondKey, a types.Amount) {
 	now, was := s.stake.bonds[k]+a, s.stake.bonds[k]
 	switch {
 	case now == 0:
+		s.pin(k.From, -1)
 		delete(s.stake.bonds, k)
 		s.stake.tree.Delete(k.Key())
 	default:
 		s.stake.bonds[k] = now
 		s.stake.tree.Set(k.Key(), bondValue(now))
+	}
+	if was == 0 {
+		s.pin(k.From, 1) // whoever owns the account gets the stake back
 	}
 	if k.Due == 0 {
 		s.touchNode(k.Node).Leased += a

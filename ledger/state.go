@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -27,8 +28,8 @@ func compareOutPoints(a, b OutPoint) int {
 type Output struct {
 	Value  types.Amount
 	Script []byte
-	// Height is that of the block it came with.
-	Height types.Height
+	// Height is that of the block it came with; Origin that of the oldest contract that its money comes from.
+	Height, Origin types.Height
 }
 
 // State is the whole ledger after a block. It is a mutable value owned by ONE goroutine (or guarded by one mutex of its
@@ -67,6 +68,16 @@ type State struct {
 
 	// stake has the leases and the validators.
 	stake stake
+	// period is the running dividend period, requests what waits for other nodes' acceptance, registry certificates, enrolled keys and policy.
+	period   period
+	requests requests
+	registry registry
+	// pins counts what relies on an account, origins what is open by age; both follow from the tables.
+	pins    map[types.AccountID]int
+	origins origins
+	// end is what the block being applied leaves to its end, log its events; both empty between blocks.
+	end blockEnd
+	log *eventLog
 
 	workers  Workers
 	inbox    inbox
@@ -113,6 +124,11 @@ func emptyState(g Genesis) (*State, error) {
 		queue:     make(map[types.Height][]queued),
 		blockTxs:  merkle.EmptyRoot,
 		stake:     newStake(g),
+		period:    period{start: g.Time},
+		requests:  requests{open: make(map[requestKey]*request)},
+		registry:  newRegistry(g),
+		pins:      make(map[types.AccountID]int),
+		origins:   origins{count: make(map[types.Height]int), low: math.MaxUint32},
 	}, nil
 }
 
@@ -211,26 +227,31 @@ func (s *State) addAccount(id types.AccountID, key [32]byte, balance types.Amoun
 	n := s.node(id.Node)
 	n.accounts.append(Record{
 		Msid: 1, Time: uint32(s.time), PublicKey: key, Hash: initialHash(s.params.Genesis, id, key),
-		LocalChange: uint32(s.time), RemoteChange: uint32(s.time),
+		LocalChange: uint32(s.time), RemoteChange: uint32(s.stamp()),
 	})
 	s.indexKey(id)
 	s.addBalance(id, balance)
 }
 
 // addBalance changes an account's balance, and with it its node's weight. Callers know that neither leaves its bounds.
+// The dividend of the running period comes first.
 func (s *State) addBalance(id types.AccountID, a types.Amount) {
+	s.payDividend(id)
 	n := s.node(id.Node)
 	n.accounts.change(id.User).Balance += a
 	n.Weight += a
 	s.touch(id)
 }
 
-// credit adds to an existing account. It can't overflow: all money together is the supply.
+// credit adds to an existing account; a deleted one is revived by money. It can't overflow: all money together is the supply.
 func (s *State) credit(id types.AccountID, a types.Amount, remote bool) {
-	if remote {
-		s.record(id).RemoteChange = uint32(s.time)
+	if a > 0 && s.peek(id).Status&StatusDeleted != 0 {
+		s.revive(id)
 	}
 	s.addBalance(id, a)
+	if remote {
+		s.record(id).RemoteChange = uint32(s.stamp())
+	}
 }
 
 // debit takes from an account that was checked to have it.
@@ -273,7 +294,8 @@ func (s *State) settle(log *eventLog, c *Contract, tx *btcwire.MsgTx, raw []byte
 	next.Settled = &done
 	s.putContract(&next)
 	log.emit(done)
-	s.payOut(log, tx)
+	s.payOut(log, tx, c.OpenedAt)
+	s.origins.remove(c.OpenedAt)
 }
 
 // settleDue settles the contracts whose dispute window ends with this block, in the order of their ids.
@@ -294,8 +316,8 @@ func (s *State) settleDue(log *eventLog) {
 	}
 }
 
-// payOut credits accounts and creates script outputs.
-func (s *State) payOut(log *eventLog, tx *btcwire.MsgTx) {
+// payOut credits accounts and creates script outputs; origin is how far the money goes back.
+func (s *State) payOut(log *eventLog, tx *btcwire.MsgTx, origin types.Height) {
 	id := txID(tx)
 	for i, out := range tx.TxOut {
 		a := types.Amount(out.Value)
@@ -305,16 +327,18 @@ func (s *State) payOut(log *eventLog, tx *btcwire.MsgTx) {
 			continue
 		}
 		// A clone, because the decoded scripts of a transaction share one buffer.
-		s.putOutput(OutPoint{id, uint32(i)}, &Output{Value: a, Script: slices.Clone(out.PkScript), Height: s.height})
+		s.putOutput(OutPoint{id, uint32(i)}, &Output{Value: a, Script: slices.Clone(out.PkScript), Height: s.height, Origin: origin})
 	}
 }
 
 func (s *State) putOutput(p OutPoint, o *Output) {
 	s.outputs[p] = o
+	s.origins.add(o.Origin)
 	s.outputTree.Set(outputKey(p), outputHash(o))
 }
 
 func (s *State) removeOutput(p OutPoint) {
+	s.origins.remove(s.outputs[p].Origin)
 	delete(s.outputs, p)
 	s.outputTree.Delete(outputKey(p))
 }
@@ -326,5 +350,6 @@ func outputKey(p OutPoint) types.Hash {
 func outputHash(o *Output) types.Hash {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(o.Value))
 	b = binary.LittleEndian.AppendUint32(b, uint32(o.Height))
+	b = binary.LittleEndian.AppendUint32(b, uint32(o.Origin))
 	return types.SHA256(append(b, o.Script...))
 }

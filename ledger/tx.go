@@ -10,16 +10,32 @@ import (
 
 // Transaction types: below 32 the original's numbers, from 32 on ours.
 const (
-	TypeBroadcast        byte = 3
-	TypeSendOne          byte = 4
-	TypeSendMany         byte = 5
-	TypeCreateAccount    byte = 6
-	TypeChangeAccountKey byte = 9
-	TypeOpenContract     byte = 32
-	TypeSpend            byte = 33
-	TypeAnchor           byte = 34
-	TypeLease            byte = 40
-	TypeCancelLease      byte = 41
+	TypeConnection         byte = 1
+	TypeAcceptAccount      byte = 2
+	TypeBroadcast          byte = 3
+	TypeSendOne            byte = 4
+	TypeSendMany           byte = 5
+	TypeCreateAccount      byte = 6
+	TypeCreateNode         byte = 7
+	TypeRetrieveFunds      byte = 8
+	TypeChangeAccountKey   byte = 9
+	TypeChangeNodeKey      byte = 10
+	TypeSetAccountStatus   byte = 11
+	TypeSetNodeStatus      byte = 12
+	TypeUnsetAccountStatus byte = 13
+	TypeUnsetNodeStatus    byte = 14
+	TypeLogAccount         byte = 15
+	TypeOpenContract       byte = 32
+	TypeSpend              byte = 33
+	TypeAnchor             byte = 34
+	TypeAnchorPairs        byte = 35
+	TypeIssueCertificate   byte = 36
+	TypeUpdateCertificate  byte = 37
+	TypeRevokeCertificate  byte = 38
+	TypeEnrol              byte = 39
+	TypeLease              byte = 40
+	TypeCancelLease        byte = 41
+	TypeSetPolicy          byte = 44
 )
 
 const (
@@ -47,8 +63,7 @@ type Head struct {
 	Time types.Time
 }
 
-// Body is the part of a transaction after its head: one of SendOne, SendMany, Broadcast, CreateAccount,
-// ChangeAccountKey, OpenContract, Spend, Anchor.
+// Body is the part of a transaction after its head: SendOne and the others, see docs/ledger.md.
 type Body interface {
 	// kind is the transaction type's number.
 	kind() byte
@@ -157,6 +172,8 @@ type txDecoder struct {
 	r    reader
 	tx   *Tx
 	mark func()
+	// message says that a node's own records may stand here.
+	message bool
 }
 
 func newTxDecoder() *txDecoder {
@@ -171,6 +188,9 @@ func newTxDecoder() *txDecoder {
 // next reads the transaction that raw starts with, all but its hashes, and returns what follows it. ok is false when not even its end
 // can be told; tx is then of no use.
 func (d *txDecoder) next(tx *Tx, raw []byte) (rest []byte, ok bool, _ *Refusal) {
+	if len(raw) > 0 && isOfNode(raw[0]) {
+		return d.nextOfNode(tx, raw)
+	}
 	if len(raw) < headSize+sigSize {
 		return nil, false, refuse(CodeLength, "transaction of %d bytes: want at least %d", len(raw), headSize+sigSize)
 	}
@@ -203,16 +223,30 @@ var readers map[byte]func(r *reader, sig func()) Body
 
 func init() { // breaks the initialisation cycle between bodies and decoder
 	readers = map[byte]func(*reader, func()) Body{
-		TypeBroadcast:        readBroadcast,
-		TypeSendOne:          readSendOne,
-		TypeSendMany:         readSendMany,
-		TypeCreateAccount:    readCreateAccount,
-		TypeChangeAccountKey: readChangeAccountKey,
-		TypeOpenContract:     readOpenContract,
-		TypeSpend:            readSpend,
-		TypeAnchor:           readAnchor,
-		TypeLease:            readLease,
-		TypeCancelLease:      readCancelLease,
+		TypeBroadcast:          readBroadcast,
+		TypeSendOne:            readSendOne,
+		TypeSendMany:           readSendMany,
+		TypeCreateAccount:      readCreateAccount,
+		TypeChangeAccountKey:   readChangeAccountKey,
+		TypeOpenContract:       readOpenContract,
+		TypeSpend:              readSpend,
+		TypeAnchor:             readAnchor,
+		TypeLease:              readLease,
+		TypeCancelLease:        readCancelLease,
+		TypeCreateNode:         readCreateNode,
+		TypeRetrieveFunds:      readRetrieveFunds,
+		TypeChangeNodeKey:      readChangeNodeKey,
+		TypeSetAccountStatus:   readSetAccountStatus,
+		TypeSetNodeStatus:      readSetNodeStatus,
+		TypeUnsetAccountStatus: readUnsetAccountStatus,
+		TypeUnsetNodeStatus:    readUnsetNodeStatus,
+		TypeLogAccount:         readLogAccount,
+		TypeAnchorPairs:        readAnchorPairs,
+		TypeIssueCertificate:   readIssueCertificate,
+		TypeUpdateCertificate:  readUpdateCertificate,
+		TypeRevokeCertificate:  readRevokeCertificate,
+		TypeEnrol:              readEnrol,
+		TypeSetPolicy:          readSetPolicy,
 	}
 }
 

@@ -70,7 +70,7 @@ func (s *State) verifyTables() error {
 		}
 	}
 	for p, o := range s.outputs {
-		if !scriptOutput(o.Script) || o.Height > s.height || o.Value == 0 {
+		if !scriptOutput(o.Script) || o.Height > s.height || o.Origin > o.Height || o.Value == 0 {
 			return fmt.Errorf("%w: output %s:%d is malformed", ErrInvariant, p.TxID, p.Index)
 		}
 		if err := add("output "+p.TxID.String(), o.Value); err != nil {
@@ -94,10 +94,15 @@ func (s *State) verifyTables() error {
 			return fmt.Errorf("%w: leases to node %d are %d units, it says %d", ErrInvariant, i+1, leased[uint16(i+1)], n.Leased)
 		}
 	}
+	for range s.requests.open {
+		if err := add("request for an account", NewAccountDeposit); err != nil {
+			return err
+		}
+	}
 	if total != Supply {
 		return fmt.Errorf("%w: all money together is %d units, want %d", ErrInvariant, total, Supply)
 	}
-	return nil
+	return s.verifyRules()
 }
 
 // verifyContractState checks one contract; deadline is where it is listed as due.
@@ -159,6 +164,7 @@ func (s *State) verifyTrees() error {
 	for p, o := range s.outputs {
 		outputs.Set(outputKey(p), outputHash(o))
 	}
+	fresh[partCertificates] = s.registry.rebuilt().hash()
 	fresh[partNodes], fresh[partContracts], fresh[partOutputs] = nodes.Root(), contracts.Root(), outputs.Root()
 	if s.parts != fresh {
 		return fmt.Errorf("%w: the trees have root %s, the tables %s", ErrInvariant, s.parts.Root(), fresh.Root())

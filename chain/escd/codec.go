@@ -42,6 +42,21 @@ const (
 	kindLeaseCancelled
 	kindLeaseReleased
 	kindNodeCut
+	kindDividend
+	kindNodeProfit
+	kindAccountDeleted
+	kindAccountRequested
+	kindNodeConnected
+	kindNodeCreated
+	kindNodeKeyChanged
+	kindNodeStatusChanged
+	kindAccountStatusChanged
+	kindRetrieval
+	kindAccountLogged
+	kindPairsAnchored
+	kindCertificateChanged
+	kindEnrolled
+	kindPolicyChanged
 )
 
 var errRecord = errors.New("block events on disk are damaged")
@@ -234,6 +249,9 @@ func (w *writer) event(e ledger.Event) error {
 		w.account(e.From)
 		w.blob(e.Data)
 	default:
+		if w.ruleEvent(e) {
+			return nil
+		}
 		return fmt.Errorf("event %T cannot be stored: package escd does not know it", e)
 	}
 	return nil
@@ -287,7 +305,8 @@ func (d *reader) bool() bool {
 }
 
 func (d *reader) event() ledger.Event {
-	switch d.u8() {
+	kind := d.u8()
+	switch kind {
 	case kindTxDone:
 		return ledger.TxDone{ID: d.hash(), Place: d.place(), Sender: d.account(), Msid: d.u32(), Code: d.u32(), Text: string(d.blob())}
 	case kindMessageDone:
@@ -328,6 +347,5 @@ func (d *reader) event() ledger.Event {
 	case kindBroadcasted:
 		return ledger.Broadcasted{TxID: d.hash(), From: d.account(), Data: d.blob()}
 	}
-	d.bad = true
-	return nil
+	return d.ruleEvent(kind)
 }
