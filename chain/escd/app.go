@@ -269,5 +269,5 @@ func (a *app) stop() {
 	a.saver.close()
 	a.closed = true
 	close(a.next)
-	a.journal.db.Close()
+	a.journal.close()
 }

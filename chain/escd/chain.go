@@ -69,6 +69,19 @@ func (n *Node) behindPeers(head types.Height) bool {
 // Blocks calls fn for each block in order, from the given height on (0: from the next one), until ctx ends or fn fails. The error
 // is a *ledger.Pruned when that block is no longer kept, or when this node came to its state without it.
 func (n *Node) Blocks(ctx context.Context, from types.Height, fn func(ledger.BlockEvents) error) error {
+	return n.blocks(ctx, from, nil, fn)
+}
+
+// Daemon is a Node as its daemon sees it: of the transactions and deposits in a block it reports those of the daemon's own account only,
+// so that blocks with a hundred thousand transfers between others cost little. All other events are reported.
+type Daemon struct{ *Node }
+
+// Blocks is Node.Blocks without the transactions and deposits of other accounts.
+func (d Daemon) Blocks(ctx context.Context, from types.Height, fn func(ledger.BlockEvents) error) error {
+	return d.blocks(ctx, from, func(id types.AccountID) bool { return id == d.OwnAccount() }, fn)
+}
+
+func (n *Node) blocks(ctx context.Context, from types.Height, wanted interest, fn func(ledger.BlockEvents) error) error {
 	head, next := n.app.wait()
 	if from == 0 {
 		from = head.Height + 1
@@ -88,7 +101,7 @@ func (n *Node) Blocks(ctx context.Context, from types.Height, fn func(ledger.Blo
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		r, err := n.app.journal.block(h)
+		r, err := n.app.journal.blockFor(h, wanted)
 		if err != nil {
 			return err
 		}
@@ -135,7 +148,7 @@ func (n *Node) Counts(from, to types.Height) ([]BlockCount, error) {
 	to = min(to, head.Height)
 	out := []BlockCount{}
 	for h := from; h <= to && len(out) < MaxCounts; h++ {
-		r, err := n.app.journal.block(h)
+		r, err := n.app.journal.head(h)
 		if err != nil {
 			return nil, err
 		}

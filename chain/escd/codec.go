@@ -24,12 +24,12 @@ type blockRecord struct {
 }
 
 // recordVersion is the first byte of every record.
-const recordVersion = 3
+const recordVersion = 4
 
-// Kinds of events on disk. Never renumber.
+// Kinds of events on disk; transactions and deposits are items of their own. Never renumber.
 const (
-	kindTxDone = iota + 1
-	kindDeposited
+	_ = iota + 1
+	_
 	kindAccountCreated
 	kindContractOpened
 	kindContractPosted
@@ -60,67 +60,6 @@ const (
 )
 
 var errRecord = errors.New("block events on disk are damaged")
-
-// encodeRecord writes a record: fixed fields, then events, integers big-endian, byte strings behind a uint32 length.
-func encodeRecord(r *blockRecord) ([]byte, error) {
-	w := writer{b: make([]byte, 0, 128+64*len(r.events))}
-	w.u8(recordVersion)
-	w.u32(uint32(r.Height))
-	w.u64(uint64(r.nanos))
-	w.raw(r.Hash[:])
-	w.raw(r.AppHash[:])
-	w.u32(r.txs)
-	w.u32(r.refused)
-	w.u64(r.bytes)
-	w.u32(uint32(len(r.roots)))
-	for _, h := range r.roots {
-		w.raw(h[:])
-	}
-	for _, h := range r.parts {
-		w.raw(h[:])
-	}
-	w.u32(uint32(len(r.events)))
-	for _, e := range r.events {
-		if err := w.event(e); err != nil {
-			return nil, err
-		}
-	}
-	return w.b, nil
-}
-
-// decodeRecord reads what encodeRecord wrote, and nothing else.
-func decodeRecord(b []byte) (*blockRecord, error) {
-	d := reader{b: b}
-	if v := d.u8(); v != recordVersion {
-		return nil, fmt.Errorf("%w: version %d, want %d", errRecord, v, recordVersion)
-	}
-	r := &blockRecord{}
-	r.Height = types.Height(d.u32())
-	r.nanos = int64(d.u64())
-	r.Time = types.Time(floorDiv(r.nanos, 1e9))
-	r.Hash, r.AppHash = d.hash(), d.hash()
-	r.txs, r.refused, r.bytes = d.u32(), d.u32(), d.u64()
-	r.roots = make([]types.Hash, d.count(32))
-	for i := range r.roots {
-		r.roots[i] = d.hash()
-	}
-	for i := range r.parts {
-		r.parts[i] = d.hash()
-	}
-	n := d.count(1)
-	r.events = make([]ledger.Event, 0, n)
-	for range n {
-		e := d.event()
-		if d.bad {
-			break
-		}
-		r.events = append(r.events, e)
-	}
-	if d.bad || len(d.b) != 0 {
-		return nil, errRecord
-	}
-	return r, nil
-}
 
 func floorDiv(a, b int64) int64 {
 	q := a / b
@@ -165,14 +104,6 @@ func (w *writer) bool(v bool) {
 
 func (w *writer) event(e ledger.Event) error {
 	switch e := e.(type) {
-	case ledger.TxDone:
-		w.u8(kindTxDone)
-		w.raw(e.ID[:])
-		w.place(e.Place)
-		w.account(e.Sender)
-		w.u32(e.Msid)
-		w.u32(e.Code)
-		w.blob([]byte(e.Text))
 	case ledger.MessageDone:
 		w.u8(kindMessageDone)
 		w.u16(e.Node)
@@ -182,12 +113,6 @@ func (w *writer) event(e ledger.Event) error {
 		w.u32(e.Txs)
 		w.u32(e.Code)
 		w.blob([]byte(e.Text))
-	case ledger.Deposited:
-		w.u8(kindDeposited)
-		w.account(e.From)
-		w.account(e.To)
-		w.u64(uint64(e.Amount))
-		w.raw(e.Message[:])
 	case ledger.AccountCreated:
 		w.u8(kindAccountCreated)
 		w.account(e.ID)
@@ -307,12 +232,8 @@ func (d *reader) bool() bool {
 func (d *reader) event() ledger.Event {
 	kind := d.u8()
 	switch kind {
-	case kindTxDone:
-		return ledger.TxDone{ID: d.hash(), Place: d.place(), Sender: d.account(), Msid: d.u32(), Code: d.u32(), Text: string(d.blob())}
 	case kindMessageDone:
 		return ledger.MessageDone{Node: d.u16(), Msid: d.u32(), Time: types.Time(d.u64()), Root: d.hash(), Txs: d.u32(), Code: d.u32(), Text: string(d.blob())}
-	case kindDeposited:
-		return ledger.Deposited{From: d.account(), To: d.account(), Amount: types.Amount(d.u64()), Message: d.hash()}
 	case kindAccountCreated:
 		return ledger.AccountCreated{ID: d.account(), PublicKey: d.hash()}
 	case kindContractOpened:

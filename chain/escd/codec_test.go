@@ -2,7 +2,10 @@ package escd
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/eschaton-network/chand/ledger"
@@ -19,8 +22,13 @@ func sampleRecord() *blockRecord {
 			ledger.Leased{From: admin, Node: 3, Amount: 5}, ledger.LeaseCancelled{From: admin, Node: 3, Amount: 5, Due: 9},
 			ledger.LeaseReleased{From: admin, Node: 3, Amount: 4}, ledger.NodeCut{Node: 3, Offence: 1, Amount: 80, Reward: 5, Reporter: admin},
 			ledger.MessageDone{Node: 2, Msid: 7, Time: 1700000000, Root: h("root"), Txs: 3, Code: 11, Text: "out of order"},
-			ledger.TxDone{ID: h("tx"), Place: ledger.Place{Node: 1, Msid: 8, Position: 2}, Sender: admin, Msid: 4, Code: 9, Text: "no money"},
+			ledger.TxDone{ID: h("tx"), Place: ledger.Place{Node: 1, Msid: 8, Position: 2}, Type: ledger.TypeSendOne, Sender: admin, Msid: 4, Code: 9, Text: "no money"},
 			ledger.Deposited{From: admin, To: types.AccountID{Node: 2, User: 3}, Amount: 5, Message: h("m")},
+			ledger.TxDone{ID: h("send"), Place: ledger.Place{Node: 1, Msid: 8, Position: 3}, Type: ledger.TypeSendOne, Sender: admin, Msid: 5},
+			ledger.Deposited{From: admin, To: types.AccountID{Node: 2, User: 3}, Amount: 5},
+			ledger.Deposited{From: admin, To: types.AccountID{Node: 2, User: 4}, Amount: 6},
+			ledger.TxDone{ID: h("many"), Place: ledger.Place{Node: 1, Msid: 8, Position: 4}, Type: ledger.TypeSendMany, Sender: admin, Msid: 6},
+			ledger.Deposited{To: types.AccountID{Node: 2, User: 3}, Amount: 9},
 			ledger.AccountCreated{ID: types.AccountID{Node: 1, User: 9}, PublicKey: h("key")},
 			ledger.ContractOpened{ID: h("c")},
 			ledger.ContractPosted{ID: h("c"), Epoch: 1, Version: 2, Deadline: 99, Refund: []byte("refund")},
@@ -48,37 +56,128 @@ func sampleRecord() *blockRecord {
 func TestRecord(t *testing.T) {
 	t.Parallel()
 	r := sampleRecord()
-	b, err := encodeRecord(r)
+	b, links, err := encodeRecord(nil, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := decodeRecord(b)
+	again := &recordLinks{}
+	got, err := decodeRecord(b, nil, again)
 	if err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if !reflect.DeepEqual(again, links) {
+		t.Errorf("links %+v, read again %+v", links, again)
+	}
+	if head, err := (&reader{b: b[:recordHead]}).recordHead(); err != nil || head.BlockInfo != r.BlockInfo || head.bytes != r.bytes {
+		t.Errorf("head %+v, %v", head, err)
+	}
+	mine := types.AccountID{Node: 2, User: 3}
+	few, err := decodeRecord(b, func(id types.AccountID) bool { return id == mine }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := slices.DeleteFunc(slices.Clone(r.events), func(e ledger.Event) bool {
+		switch e := e.(type) {
+		case ledger.TxDone:
+			return e.Sender != mine
+		case ledger.Deposited:
+			return e.To != mine && e.From != mine
+		}
+		return false
+	})
+	if !reflect.DeepEqual(few.events, want) {
+		t.Errorf("of interest: %+v, want %+v", few.events, want)
+	}
 	for i := range b {
-		if _, err := decodeRecord(b[:i]); err == nil {
+		if _, err := decodeRecord(b[:i], nil, nil); err == nil {
 			t.Errorf("accepted %d of %d bytes", i, len(b))
 		}
 	}
-	if _, err := decodeRecord(append(b, 0)); err == nil {
+	if _, err := decodeRecord(append(b, 0), nil, nil); err == nil {
 		t.Error("accepted a trailing byte")
 	}
 }
 
 func FuzzRecord(f *testing.F) {
-	b, err := encodeRecord(sampleRecord())
+	b, _, err := encodeRecord(nil, sampleRecord())
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decodeRecord(b)
+		var links recordLinks
+		r, err := decodeRecord(b, nil, &links)
 		if err != nil {
 			return
 		}
-		if again, err := encodeRecord(r); err != nil || !bytes.Equal(again, b) {
-			t.Errorf("%x was read as %+v, which is written %x, %v", b, r, again, err)
+		for _, e := range links.entries {
+			if e.at >= len(b) || e.link+8 > len(b) {
+				t.Fatalf("%x: an entry %+v beyond the end", b, e)
+			}
+		}
+		again, _, err := encodeRecord(nil, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := decodeRecord(again, nil, nil); err != nil || !reflect.DeepEqual(s, r) {
+			t.Errorf("%x was read as %+v, which is written %x and read as %+v, %v", b, r, again, s, err)
+		}
+	})
+}
+
+// FuzzLogItem: whatever a position leads to, reading it costs little and does not panic.
+func FuzzLogItem(f *testing.F) {
+	r := sampleRecord()
+	b, links, err := encodeRecord(nil, r)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, e := range links.entries {
+		f.Add(b[e.at:], e.row)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, row bool) {
+		dir := t.TempDir()
+		files, err := openFiles(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer files.close()
+		if _, err := files.file.WriteAt(append(make([]byte, 100), b...), 0); err != nil {
+			t.Fatal(err)
+		}
+		files.end = firstPosition + int64(len(b)) + 100
+		link := uint64(firstPosition+100) << 1
+		if row {
+			link |= 1
+		}
+		if item, err := files.linked(link); err == nil && len(item.entries) > ledger.MaxWires {
+			t.Errorf("%d entries", len(item.entries))
+		}
+	})
+}
+
+func FuzzCheckpoint(f *testing.F) {
+	dir := f.TempDir()
+	c := checkpoint{end: 500, last: 7, heads: [][]uint64{nil, {4, 5}, {6}}}
+	if err := c.write(dir); err != nil {
+		f.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, checkpointFile))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := decodeCheckpoint(b)
+		if err != nil {
+			return
+		}
+		dir := t.TempDir()
+		if err := c.write(dir); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := os.ReadFile(filepath.Join(dir, checkpointFile)); err != nil || !bytes.Equal(again, b) {
+			t.Errorf("%x is %x again, %v", b, again, err)
 		}
 	})
 }

@@ -51,7 +51,7 @@ func (j journal) first() (types.Height, error) { return j.mark(markFirst) }
 
 // startAt makes r, without events, the record of a block that a snapshot is the state of, and forgets all before it.
 func (j journal) startAt(r *blockRecord) error {
-	raw, err := encodeRecord(r)
+	raw, _, err := encodeRecord(nil, r)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (j journal) prune(keep types.Height) error {
 		return nil
 	}
 	to := min(first, from+pruneStep)
-	return j.write(false, func(b dbm.Batch) error {
+	err = j.write(false, func(b dbm.Batch) error {
 		if err := b.Set(markKey(markFirst), heightBytes(first)); err != nil {
 			return err
 		}
@@ -92,15 +92,26 @@ func (j journal) prune(keep types.Height) error {
 		}
 		return b.Set(markKey(markSwept), heightBytes(to))
 	})
-}
-
-// remove deletes a block's record and the index entries that point to it.
-func (j journal) remove(b dbm.Batch, h types.Height) error {
-	raw, err := j.db.Get(blockKey(h))
-	if err != nil || raw == nil {
+	if err != nil {
 		return err
 	}
-	r, err := decodeRecord(raw)
+	at, err := j.position(first)
+	if err != nil || at == 0 {
+		return err
+	}
+	return j.files.forget(at, first)
+}
+
+// remove deletes what points to a block's record.
+func (j journal) remove(b dbm.Batch, h types.Height) error {
+	raw, err := j.raw(h)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r, err := decodeRecord(raw, func(types.AccountID) bool { return false }, nil)
 	if err != nil {
 		return fmt.Errorf("block %d: %w", h, err)
 	}
@@ -110,8 +121,6 @@ func (j journal) remove(b dbm.Batch, h types.Height) error {
 			if e.Code == ledger.CodeOK {
 				err = b.Delete(messageKey(e.Node, e.Msid))
 			}
-		case ledger.TxDone:
-			err = j.removeIf(b, prefixed(keyTx, e.ID), heightBytes(h)) // else a later block holds it too
 		case ledger.Anchored:
 			for _, hash := range e.Hashes {
 				err = errors.Join(err, j.removeIf(b, prefixed(keyAnchor, hash), e.TxID[:]))
@@ -124,10 +133,10 @@ func (j journal) remove(b dbm.Batch, h types.Height) error {
 	return b.Delete(blockKey(h))
 }
 
-// removeIf deletes an index entry that begins with what is given.
-func (j journal) removeIf(b dbm.Batch, key, begin []byte) error {
+// removeIf deletes an index entry that says what is given.
+func (j journal) removeIf(b dbm.Batch, key, value []byte) error {
 	raw, err := j.db.Get(key)
-	if err != nil || !bytes.HasPrefix(raw, begin) {
+	if err != nil || !bytes.Equal(raw, value) {
 		return err
 	}
 	return b.Delete(key)

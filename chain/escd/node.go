@@ -86,7 +86,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	if n.app, err = newApp(cfg, n.genesis, j); err != nil {
-		j.db.Close()
+		j.close()
 		return nil, err
 	}
 	if err := n.startComet(ctx, reached); err != nil {
@@ -155,6 +155,9 @@ func (n *Node) startComet(ctx context.Context, reached []*peer) (err error) {
 		}
 	}()
 	s, err := n.newSyncer(ctx)
+	if errors.As(err, &sm.ErrAppBlockHeightTooLow{}) {
+		s, err = n.startOver(ctx, err)
+	}
 	if err != nil {
 		return err
 	}
