@@ -132,7 +132,7 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 		Seed: seed, AccountSecret: accountSecret, Account: s.ledger.OwnAccount(), Timing: s.cfg.Timing, Rules: s.cfg.Rules, BaseFee: s.cfg.BaseFee,
 		FeeMillionths: s.cfg.FeeMillionths, MaxContribution: s.cfg.MaxContribution, StampRound: s.cfg.TimestampRound, Redial: s.cfg.PeerDial,
 	}, chand.Deps{
-		Store: s.store, Chain: s.ledger, Transport: s.peers, Gossip: gossip, Directory: directory, Proofs: proofs{s.ledger},
+		Store: s.store, Chain: escd.Daemon{Node: s.ledger}, Transport: s.peers, Gossip: gossip, Directory: directory, Proofs: proofs{s.ledger},
 		Log: s.log, Clock: time.Now, Entropy: rand.Reader,
 	})
 	if err != nil {
