@@ -13,15 +13,17 @@ func benchWorld(b *testing.B, rich, accounts int) *world {
 	b.Helper()
 	w := newWorld(b, 1)
 	w.s.SetWorkers(allCores())
-	for i := range rich {
-		id := types.AccountID{Node: 1, User: uint32(1 + i)}
-		w.secrets[id] = secretOf(fmt.Sprint("user ", i))
-		w.s.addAccount(id, PublicKey(w.secrets[id]), 10_000*coin)
-		w.s.addBalance(admin(1), -10_000*coin)
+	add := func(n int, each types.Amount, key func(i int) [32]byte) {
+		if err := w.s.Populate(n, each, key, w.s.workers); err != nil {
+			b.Fatal(err)
+		}
 	}
-	for i := 1 + rich; i < accounts; i++ {
-		w.s.addAccount(types.AccountID{Node: 1, User: uint32(i)}, [32]byte{byte(i), byte(i >> 8), byte(i >> 16), byte(i >> 24), 1}, 0)
-	}
+	add(rich, 10_000*coin, func(i int) [32]byte {
+		secret := secretOf(fmt.Sprint("user ", i))
+		w.secrets[types.AccountID{Node: 1, User: uint32(1 + i)}] = secret
+		return PublicKey(secret)
+	})
+	add(accounts-rich-1, 0, func(i int) [32]byte { return [32]byte{byte(i), byte(i >> 8), byte(i >> 16), byte(i >> 24), 1} })
 	w.s.Root()
 	return w
 }

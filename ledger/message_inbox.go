@@ -188,14 +188,18 @@ func (p *Message) Verify(w Workers) {
 // its node, or another one took its number in the meantime. What is wrong with single transactions is no error: they are skipped.
 func (s *State) KeepMessage(p *Message) error {
 	m, n := p.m, s.node(p.m.Node)
+	switch {
+	case p.kept:
+		return nil
+	case n == nil || n.Status&NodeDoubleSpend != 0:
+		return refuse(CodeBadNode, "node %d does not exist or is closed", m.Node)
+	}
 	msid, root := n.Msid, n.MessageHash
 	c := s.inbox.chains[m.Node]
 	if c != nil {
 		msid, root = c.msid, c.root
 	}
 	switch {
-	case p.kept:
-		return nil
 	case !m.holds:
 		return refuse(CodeSignature, "message %d is not signed by node %d as the one after its last", m.Msid, m.Node)
 	case m.Msid != msid+1 || m.previous != root:

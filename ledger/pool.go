@@ -96,7 +96,11 @@ func NewPool(s *State, node uint16) (*Pool, error) {
 // in the batch, and refuses what does not fit. Batch.Verify and Admit must follow; other batches may be prepared in between, in the order in which they will be admitted.
 func (p *Pool) Prepare(b *Batch) {
 	b.checks = make([]*Tx, 0, len(b.txs))
+	closed := p.s.node(p.node).Status&NodeDoubleSpend != 0
 	for i := range b.txs {
+		if closed && b.refused[i] == nil {
+			b.refused[i] = refuse(CodeBadNode, "node %d is closed, its messages are ignored; take the money out by retrieve_funds from an account of another node", p.node)
+		}
 		if b.refused[i] == nil {
 			b.refused[i] = p.prepare(b, i)
 		}
@@ -223,7 +227,7 @@ func (p *Pool) open(size int) *poolMessage {
 func (p *Pool) Account(id types.AccountID) (Account, error) {
 	a, err := p.s.Account(id)
 	if w := p.senders[id.User]; err == nil && id.Node == p.node && w != nil {
-		a.Balance -= w.spent
+		a.Balance = max(a.Balance-w.spent, 0) // a contract may have taken its share since
 		a.Msid, a.Hash, a.PublicKey = w.head.msid, w.head.hash, w.head.key
 	}
 	return a, err

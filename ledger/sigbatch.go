@@ -16,8 +16,10 @@ const (
 	sigChunk  = 2048
 	sigPieces = 4
 	sigLeast  = 256
-	// sigAlone is from where on signatures of a set with a bad one in it are verified one by one.
-	sigAlone = 16
+	// sigAlone is from where on signatures of a set with a bad one in it are verified one by one. So are all that are left after
+	// sigFailed equations of a set have failed: halving finds a few bad ones fast, but makes many of them dearer.
+	sigAlone  = 16
+	sigFailed = 16
 )
 
 // sigItem is one signature of a batch: of prev and msg by key. holds receives the result.
@@ -48,6 +50,7 @@ type sigSet struct {
 	keyOf  []int
 	keys   []curve.EdwardsPoint
 	number map[[32]byte]int // of a key; -1 when it is none
+	failed int              // equations
 }
 
 // verifySet verifies signatures in one equation. It is fastest where those of one key stand side by side.
@@ -123,7 +126,7 @@ func (b *sigSet) keyNumber(key *[32]byte) int {
 
 // verify answers the signatures from..to: all at once when all hold, else by halves.
 func (b *sigSet) verify(from, to int) {
-	if to-from < sigAlone {
+	if to-from < sigAlone || b.failed >= sigFailed {
 		for i := from; i < to; i++ {
 			b.items[i].alone()
 		}
@@ -132,6 +135,7 @@ func (b *sigSet) verify(from, to int) {
 	if b.equation(from, to) {
 		return
 	}
+	b.failed++
 	middle := (from + to) / 2
 	b.verify(from, middle)
 	b.verify(middle, to)

@@ -105,6 +105,19 @@ func TestVerifySigs(t *testing.T) {
 	}
 }
 
+// A set in which most are bad comes to an end, with the same answers.
+func TestVerifySigsMostlyBad(t *testing.T) {
+	items := sigItems(600, 5)
+	for i := range items {
+		if i%3 != 0 {
+			items[i].sig[i%64] ^= 4
+		}
+	}
+	if good := wantSame(t, items); good != 200 {
+		t.Fatalf("%d signatures hold, want 200", good)
+	}
+}
+
 // Points of small order and encodings that are not canonical: what ZIP-215 accepts alone it accepts in a batch.
 func TestVerifySigsSmallOrder(t *testing.T) {
 	var small [][32]byte
