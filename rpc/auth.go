@@ -36,6 +36,13 @@ var permissions = map[string]Permission{
 	"chand.v1.Status/Get":             Read,
 	"chand.v1.Account/Get":            Read,
 	"chand.v1.Account/Send":           Spend,
+	"chand.v1.Ledger/GetAccount":      Read,
+	"chand.v1.Ledger/Submit":          Operate, // what is submitted was signed by its own account
+	"chand.v1.Ledger/GetBlock":        Read,
+	"chand.v1.Ledger/GetProof":        Read,
+	"chand.v1.Ledger/ListNodes":       Read,
+	"chand.v1.Ledger/StreamBlocks":    Read,
+	"chand.v1.Ledger/WatchAccount":    Read,
 	"chand.v1.Peers/Self":             Read,
 	"chand.v1.Peers/Connect":          Operate,
 	"chand.v1.Peers/List":             Read,

@@ -23,6 +23,7 @@ import (
 type Client struct {
 	Status     chandv1connect.StatusClient
 	Account    chandv1connect.AccountClient
+	Ledger     chandv1connect.LedgerClient
 	Peers      chandv1connect.PeersClient
 	Channels   chandv1connect.ChannelsClient
 	Payments   chandv1connect.PaymentsClient
@@ -72,6 +73,7 @@ func NewClient(address string, certPEM []byte, macaroon, home string, opts ...co
 	return &Client{
 		Status:     chandv1connect.NewStatusClient(h, url, opts...),
 		Account:    chandv1connect.NewAccountClient(h, url, opts...),
+		Ledger:     chandv1connect.NewLedgerClient(h, url, opts...),
 		Peers:      chandv1connect.NewPeersClient(h, url, opts...),
 		Channels:   chandv1connect.NewChannelsClient(h, url, opts...),
 		Payments:   chandv1connect.NewPaymentsClient(h, url, opts...),

@@ -470,7 +470,7 @@ func TestReflectionNeedsAMacaroon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := list(http.Header{"Macaroon": {m}}); err != nil || n != 11 {
+	if n, err := list(http.Header{"Macaroon": {m}}); err != nil || n != 12 {
 		t.Errorf("%d services, %v", n, err)
 	}
 }

@@ -52,6 +52,7 @@ type Config struct {
 type Handlers struct {
 	Status     chandv1connect.StatusHandler
 	Account    chandv1connect.AccountHandler
+	Ledger     chandv1connect.LedgerHandler
 	Peers      chandv1connect.PeersHandler
 	Channels   chandv1connect.ChannelsHandler
 	Payments   chandv1connect.PaymentsHandler
@@ -153,6 +154,7 @@ func routes(h Handlers, log *slog.Logger) http.Handler {
 	}
 	add(chandv1connect.NewStatusHandler(or[chandv1connect.StatusHandler](h.Status, chandv1connect.UnimplementedStatusHandler{}), opts...))
 	add(chandv1connect.NewAccountHandler(or[chandv1connect.AccountHandler](h.Account, chandv1connect.UnimplementedAccountHandler{}), opts...))
+	add(chandv1connect.NewLedgerHandler(or[chandv1connect.LedgerHandler](h.Ledger, chandv1connect.UnimplementedLedgerHandler{}), opts...))
 	add(chandv1connect.NewPeersHandler(or[chandv1connect.PeersHandler](h.Peers, chandv1connect.UnimplementedPeersHandler{}), opts...))
 	add(chandv1connect.NewChannelsHandler(or[chandv1connect.ChannelsHandler](h.Channels, chandv1connect.UnimplementedChannelsHandler{}), opts...))
 	add(chandv1connect.NewPaymentsHandler(or[chandv1connect.PaymentsHandler](h.Payments, chandv1connect.UnimplementedPaymentsHandler{}), opts...))

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/eschaton-network/chand/chain/escd/light"
 	"github.com/eschaton-network/chand/internal/offline"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
 	"github.com/eschaton-network/chand/timestamp"
@@ -158,16 +157,9 @@ func (a *app) findings(v *chandv1.VerifyResponse) {
 const genesisPlace = "ledger/genesis.json"
 
 func (a *app) verifyOffline(file string, raw []byte, genesis string) (*chandv1.VerifyResponse, error) {
-	if genesis == "" {
-		genesis = filepath.Join(a.home, genesisPlace)
-	}
-	doc, err := os.ReadFile(genesis)
+	trust, err := a.trust(genesis)
 	if err != nil {
-		return nil, fail("no_genesis", "give the ledger's genesis document with --genesis", "the validators to trust are not known: %v", err)
-	}
-	trust, err := light.ParseGenesis(doc)
-	if err != nil {
-		return nil, fail("bad_genesis", "give the ledger's genesis document with --genesis", "%s: %v", genesis, err)
+		return nil, err
 	}
 	proof, err := timestamp.DecodeDetached(raw)
 	if err != nil {
@@ -239,24 +231,14 @@ func writeFailed(err error) error {
 }
 
 func proofExists(path string) error {
-	return fail("proof_exists", "move it away, or complete it with `chancli timestamp upgrade "+path+"`", "%s is there already and is not overwritten", path)
+	next := "choose another name, or move it away"
+	if strings.HasSuffix(path, proofSuffix) {
+		next = "move it away, or complete it with `chancli timestamp upgrade " + path + "`"
+	}
+	return fail("proof_exists", next, "%s is there already and is not overwritten", path)
 }
 
-func readProof(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fail("file_unreadable", "check the name", "%v", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, timestamp.MaxFile+1))
-	if err == nil && len(b) > timestamp.MaxFile {
-		err = fmt.Errorf("%s is longer than any proof", path)
-	}
-	if err != nil {
-		return nil, fail("file_unreadable", "check the name", "%v", err)
-	}
-	return b, nil
-}
+func readProof(path string) ([]byte, error) { return readLimited(path, timestamp.MaxFile) }
 
 // digestOf hashes a file of any size as a stream.
 func digestOf(path string) (string, error) {

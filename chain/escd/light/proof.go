@@ -81,6 +81,8 @@ type Proven struct {
 	// Height is that of the block after which it holds; Time is when the validators agreed on that block.
 	Height types.Height
 	Time   types.Time
+	// Next is the name (header hash) of the next block, which carries the state root.
+	Next types.Hash
 	// Account and Record are set for an account.
 	Account types.AccountID
 	Record  ledger.Record
@@ -144,7 +146,7 @@ func (t Trust) VerifyProof(p Proof) (Proven, error) {
 	if h.Height == 0 || p.Height != h.Height-1 {
 		return Proven{}, fmt.Errorf("%w: it is about block %d, its header is of block %d; want the header of the next block", ErrProof, p.Height, h.Height)
 	}
-	out := Proven{ChainID: p.ChainID, Genesis: p.Genesis, Height: p.Height, Time: h.Time}
+	out := Proven{ChainID: p.ChainID, Genesis: p.Genesis, Height: p.Height, Time: h.Time, Next: h.Hash}
 	switch {
 	case p.Account != nil && p.Transaction == nil && p.Contract == nil:
 		err = p.Account.verify(h.AppHash, &out)
