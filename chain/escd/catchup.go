@@ -159,6 +159,9 @@ func (s *syncer) serving(log logger) *blocksync.Reactor {
 	return r
 }
 
+// errBlocksGone says that the state could not be brought up to the blocks.
+var errBlocksGone = errors.New("blocks that would have to be replayed are no longer kept")
+
 // newSyncer opens the stores and replays into the application what it has not kept.
 func (n *Node) newSyncer(ctx context.Context) (_ *syncer, err error) {
 	log := n.logger()
@@ -205,6 +208,13 @@ func (n *Node) newSyncer(ctx context.Context) (_ *syncer, err error) {
 		return nil, err
 	}
 	n.app.keep = prune.committed
+	base := blocks.Base()
+	if base == 0 { // a state sync leaves no block
+		base = state.LastBlockHeight + 1
+	}
+	if head, _ := n.app.wait(); int64(head.Height)+1 < base {
+		return nil, fmt.Errorf("%w: the state is that after block %d, the first block kept is %d", errBlocksGone, head.Height, base)
+	}
 	h := consensus.NewHandshaker(states, state, blocks, doc)
 	h.SetLogger(log)
 	if err := h.HandshakeWithContext(ctx, conns); err != nil {

@@ -86,7 +86,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	if n.app, err = newApp(cfg, n.genesis, j); err != nil {
-		j.close()
+		j.db.Close()
 		return nil, err
 	}
 	if err := n.startComet(ctx, reached); err != nil {
@@ -155,7 +155,7 @@ func (n *Node) startComet(ctx context.Context, reached []*peer) (err error) {
 		}
 	}()
 	s, err := n.newSyncer(ctx)
-	if errors.As(err, &sm.ErrAppBlockHeightTooLow{}) {
+	if errors.Is(err, errBlocksGone) {
 		s, err = n.startOver(ctx, err)
 	}
 	if err != nil {

@@ -105,6 +105,11 @@ func (n *Node) stateSync(ctx context.Context, s *syncer, from []*peer, refused m
 // restart goes over to the data that fetchState has made, of which state is the snapshot.
 func (n *Node) restart(ctx context.Context, s *syncer, state *ledger.State) (*syncer, error) {
 	s.close()
+	return n.exchange(ctx, state)
+}
+
+// exchange puts the data in nextDir in the place of what is used now.
+func (n *Node) exchange(ctx context.Context, state *ledger.State) (*syncer, error) {
 	n.app.saver.close()
 	if err := n.dbs.close(); err != nil {
 		return nil, err
@@ -120,6 +125,21 @@ func (n *Node) restart(ctx context.Context, s *syncer, state *ledger.State) (*sy
 		n.states = next.states
 	}
 	return next, err
+}
+
+// startOver sets aside data whose snapshots are all damaged and whose first blocks are gone, so that the state is fetched again.
+func (n *Node) startOver(ctx context.Context, cause error) (*syncer, error) {
+	if len(n.peers.offices()) == 0 {
+		return nil, fmt.Errorf("no snapshot in %s can be used, and %w; restore the home from a copy, or name a peer's office to fetch the state from", n.dbs.dir, cause)
+	}
+	n.cfg.Logger.Warn("no snapshot of the ledger can be used and its first blocks are gone; fetching its state again", "err", cause)
+	if err := os.MkdirAll(filepath.Join(n.cfg.Home, nextDir), 0o700); err != nil {
+		return nil, err
+	}
+	if err := (&synced{}).finish(n.cfg.Home); err != nil { // data without any block
+		return nil, err
+	}
+	return n.exchange(ctx, nil)
 }
 
 // fetchState makes new data of a snapshot in nextDir, all of it checked, and returns the state.

@@ -175,6 +175,43 @@ func TestFarBehind(t *testing.T) {
 	}
 }
 
+// TestStartOver: when every snapshot is damaged and the first blocks are gone, a node fetches the state again, and one that has
+// nobody to fetch it from says what to do.
+func TestStartOver(t *testing.T) {
+	a := start(t, planted(t, "a", 10))
+	awaitHeight(t, a, 3)
+	conf := testConfig(t, t.TempDir(), "b")
+	conf.Join, conf.KeepBlocks, conf.Logger = a.JoinAddr(), 1000, nil
+	b := start(t, conf)
+	awaitFresh(t, b)
+	if err := b.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	damage := func(home string) {
+		t.Helper()
+		snaps, err := filepath.Glob(filepath.Join(home, dataDir, snapshotDir, "*"+snapshotExt))
+		if err != nil || len(snaps) == 0 {
+			t.Fatal("no snapshots", err)
+		}
+		for _, s := range snaps {
+			if err := os.Truncate(s, 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	damage(conf.Home)
+	b = start(t, conf)
+	awaitFresh(t, b)
+	sameStates(t, a, b)
+
+	alone := planted(t, "alone", 10)
+	damage(alone.Home)
+	alone.Logger = nil
+	if _, err := Start(bounded(t), alone); err == nil || !strings.Contains(err.Error(), "restore the home") {
+		t.Errorf("without snapshots and peers: %v", err)
+	}
+}
+
 // liar is an office that changes what another answers.
 type liar struct {
 	url  string
