@@ -86,7 +86,7 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	if n.app, err = newApp(cfg, n.genesis, j); err != nil {
-		j.db.Close()
+		j.close()
 		return nil, err
 	}
 	if err := n.startComet(ctx, reached); err != nil {
