@@ -196,7 +196,7 @@ func verifyTarget(x *exec, to types.AccountID) *Refusal {
 	switch {
 	case x.s.node(to.Node) == nil:
 		return refuse(CodeTargetNode, "node %d of target %s does not exist", to.Node, to)
-	case x.s.record(to) == nil:
+	case x.s.peek(to) == nil:
 		return refuse(CodeTargetAccount, "target account %s does not exist", to)
 	}
 	return nil

@@ -70,20 +70,27 @@ func (s *State) check(raw []byte) *Refusal {
 	case !s.verifier.verify(tx.check(w.key, w.hash)):
 		return refuse(CodeSignature, "the signature does not fit account %s at number %d", tx.From, tx.Msid)
 	}
-	if r := s.mayAct(tx, rec); r != nil {
+	spent, r := s.mayWait(tx, rec, w.spent)
+	if r != nil {
 		return r
+	}
+	s.enqueue(w, tx, spent)
+	return nil
+}
+
+// mayWait tells whether a transaction in its turn could be executed now, when what waits before it costs so much; it returns its cost, fee
+// included.
+func (s *State) mayWait(tx *Tx, rec *Record, waiting types.Amount) (spent types.Amount, _ *Refusal) {
+	if r := s.mayAct(tx, rec); r != nil {
+		return 0, r
 	}
 	fee, cost := tx.Body.fee(tx.From), tx.Body.cost(tx.From)
-	have := max(s.available(tx.From, rec)-w.spent, 0)
+	have := max(s.available(tx.From, rec)-waiting, 0)
 	if have < fee || have-fee < cost {
-		return refuse(CodeBalance, "account %s can spend %s coins besides what waits, wanted are %s and a fee of %s", tx.From, have, cost, fee)
+		return 0, refuse(CodeBalance, "account %s can spend %s coins besides what waits, wanted are %s and a fee of %s", tx.From, have, cost, fee)
 	}
 	x := &exec{s: s, from: tx.From, txID: tx.ID, height: s.height + 1, time: s.time}
-	if r := tx.Body.verify(x); r != nil {
-		return r
-	}
-	s.enqueue(w, tx, fee+cost)
-	return nil
+	return fee + cost, tx.Body.verify(x)
 }
 
 func (s *State) enqueue(w *directSender, tx *Tx, spent types.Amount) {

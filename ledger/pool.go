@@ -185,17 +185,7 @@ func (p *Pool) mayAdmit(w *sender, tx *Tx) (spent types.Amount, _ *Refusal) {
 	case p.bytes+len(tx.raw) > MaxPoolBytes:
 		return 0, refuse(CodeBusy, "transactions of %d bytes wait for a block; submit it again after the next block", p.bytes)
 	}
-	rec := p.s.peek(tx.From)
-	if r := p.s.mayAct(tx, rec); r != nil {
-		return 0, r
-	}
-	fee, cost := tx.Body.fee(tx.From), tx.Body.cost(tx.From)
-	have := max(p.s.available(tx.From, rec)-w.spent, 0)
-	if have < fee || have-fee < cost {
-		return 0, refuse(CodeBalance, "account %s can spend %s coins besides what waits, wanted are %s and a fee of %s", tx.From, have, cost, fee)
-	}
-	x := exec{s: p.s, from: tx.From, txID: tx.ID, height: p.s.height + 1, time: p.s.time}
-	return fee + cost, tx.Body.verify(&x)
+	return p.s.mayWait(tx, p.s.peek(tx.From), w.spent)
 }
 
 // append puts a transaction behind all others.
