@@ -134,7 +134,7 @@ var specs = map[string]spec{
 	"log_account":          {},
 	"retrieve_funds":       {fields: []field{need(address, "address")}},
 	"change_account_key":   {fields: []field{need(key, "public_key", "pkey"), need(proof, "confirm", "signature")}},
-	"change_node_key":      {fields: []field{need(key, "public_key", "pkey"), may(node, "node")}},
+	"change_node_key":      {fields: []field{need(key, "public_key", "pkey"), may(proof, "confirm"), may(node, "node")}},
 	"set_account_status":   {fields: []field{need(address, "address"), need(status, "status")}, check: status16},
 	"unset_account_status": {fields: []field{need(address, "address"), need(status, "status")}, check: status16},
 	"set_node_status":      {fields: []field{need(node, "node"), need(status, "status")}},

@@ -146,9 +146,6 @@ func TestOfflineSignature(t *testing.T) {
 		offline := strings.TrimSuffix(text, "}") + `,"signature":"` + Hex(want.Tx.Signature[:]) + `","time":1700000000`
 		blind := s
 		blind.Secret = nil
-		if c, ok := want.Tx.Body.(ledger.CreateAccount); ok { // the sender's own key is not known without its secret
-			offline += `,"public_key":"` + Hex(c.PublicKey[:]) + `","confirm":"` + Hex(c.Proof[:]) + `"`
-		}
 		got, err := Build(decodeCommand(t, offline+"}"), blind, 5)
 		if err != nil || !bytes.Equal(got.Raw, want.Raw) || got.HashOut != want.HashOut {
 			t.Errorf("%s: %v", text, err)
@@ -180,5 +177,59 @@ func TestSignAndCheckTools(t *testing.T) {
 		if _, err := SignText(bad[0], bad[1], nil); err == nil || !strings.Contains(err.Error(), bad[2]) {
 			t.Errorf("%v: %v", bad, err)
 		}
+	}
+}
+
+// Every transaction of the original's is made of its command, and shown again with its name.
+func TestEveryTransaction(t *testing.T) {
+	secret := Secret("user-0-1")
+	s := State{Account: types.AccountID{Node: 1}, Msid: 5, Known: true, Secret: &secret}
+	const other = `"public_key":"D69BCCF69C2D0F6CED025A05FA7F3BA687D1603AC1C8D9752209AC2BBF2C4D17"`
+	const otherProof = `,"confirm":"7A1CA8AF3246222C2E06D2ADE525A693FD81A2683B8A8788C32B7763DF6037A5DF3105B92FEF398AF1CDE0B92F18FE68DEF301E4BF7DB0ABC0AEA6BE24969006"`
+	made := map[string]bool{}
+	for _, c := range []struct {
+		text      string
+		size      int
+		fee, cost types.Amount
+	}{
+		{`{"run":"broadcast","message":"00"}`, 82, 4096 + 65536, 0},
+		{`{"run":"send_one","address":"0001-00000001-8B4E","amount":"0.1"}`, 125, 4096 + 12207, 100_000_000},
+		{`{"run":"send_one","address":"0002-00000001-659C","amount":"0.1"}`, 125, 4096 + 2*12207, 100_000_000},
+		{`{"run":"send_many","wires":{"0001-00000001-8B4E":"0.1"}}`, 95, 4096 + 256 + 12207, 100_000_000},
+		{`{"run":"create_account"}`, 177, 4096, 1 << 28},
+		{`{"run":"create_account",` + other + otherProof + `}`, 177, 4096, 1 << 28},
+		{`{"run":"create_node"}`, 79, 1 << 28, 1 << 36},
+		{`{"run":"retrieve_funds","address":"0002-00000001-659C"}`, 85, 1 << 20, 0},
+		{`{"run":"change_account_key",` + other + otherProof + `}`, 175, 4096, 0},
+		{`{"run":"change_node_key",` + other + otherProof + `}`, 177, 1 << 28, 0},
+		{`{"run":"change_node_key","node":"0002","pkey":"C9965A1417F52B22514559B7608E4E2C1238FCA3602382C535D42D1759A2F196"}`, 177, 1 << 28, 0},
+		{`{"run":"set_account_status","address":"0001-00000001-8B4E","status":16}`, 87, 65536, 0},
+		{`{"run":"unset_account_status","address":"0001-00000001-8B4E","status":16}`, 87, 65536, 0},
+		{`{"run":"set_node_status","node":1,"status":8}`, 85, 65536, 0},
+		{`{"run":"unset_node_status","node":1,"status":8}`, 85, 65536, 0},
+		{`{"run":"log_account"}`, 79, 1 << 20, 0},
+	} {
+		cmd := decodeCommand(t, c.text)
+		tx, err := Build(cmd, s, 1700000000)
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		if len(tx.Raw) != c.size || tx.Fee != c.fee || tx.Deduct != c.cost {
+			t.Errorf("%s: %d bytes, fee %s, deduct %s; want %d, %s, %s", c.text, len(tx.Raw), tx.Fee, tx.Deduct, c.size, c.fee, c.cost)
+		}
+		if got := ShowTxn(tx.Tx, tx.Raw[0]).Get("type"); got != cmd.Run {
+			t.Errorf("%s is shown as %v", c.text, got)
+		}
+		made[cmd.Run] = true
+	}
+	for run := range bodies {
+		if !made[run] {
+			t.Errorf("%s is not tested", run)
+		}
+	}
+	_, err := Build(decodeCommand(t, `{"run":"change_node_key",`+other+`}`), s, 1)
+	if err == nil || err.Code != CodeParse || !strings.Contains(err.Info, "confirm") {
+		t.Errorf("a node key without its proof: %v", err)
 	}
 }

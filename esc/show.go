@@ -58,7 +58,9 @@ func ShowTx(t *Transaction) Object {
 	o.Add("fee", t.Fee)
 	switch b := t.Tx.Body.(type) {
 	case ledger.CreateAccount:
-		o.Add("account_public_key", types.Hash(b.PublicKey))
+		if b.PublicKey != [32]byte{} { // else it gets the sender's
+			o.Add("account_public_key", types.Hash(b.PublicKey))
+		}
 	case ledger.ChangeAccountKey:
 		o.Add("account_public_key_new", types.Hash(b.PublicKey))
 	}
@@ -67,9 +69,16 @@ func ShowTx(t *Transaction) Object {
 
 // typeNames are the names of transaction types as the original's and this ledger's documents have them.
 var typeNames = map[byte]string{
-	1: "connection", ledger.TypeBroadcast: "broadcast", ledger.TypeSendOne: "send_one", ledger.TypeSendMany: "send_many",
-	ledger.TypeCreateAccount: "create_account", ledger.TypeChangeAccountKey: "change_account_key",
-	ledger.TypeOpenContract: "open_contract", ledger.TypeSpend: "spend", ledger.TypeAnchor: "anchor",
+	0:                     "deposit",
+	ledger.TypeConnection: "connection", ledger.TypeAcceptAccount: "account_created", ledger.TypeBroadcast: "broadcast",
+	ledger.TypeSendOne: "send_one", ledger.TypeSendMany: "send_many", ledger.TypeCreateAccount: "create_account",
+	ledger.TypeCreateNode: "create_node", ledger.TypeRetrieveFunds: "retrieve_funds", ledger.TypeChangeAccountKey: "change_account_key",
+	ledger.TypeChangeNodeKey: "change_node_key", ledger.TypeSetAccountStatus: "set_account_status", ledger.TypeSetNodeStatus: "set_node_status",
+	ledger.TypeUnsetAccountStatus: "unset_account_status", ledger.TypeUnsetNodeStatus: "unset_node_status", ledger.TypeLogAccount: "log_account",
+	ledger.TypeOpenContract: "open_contract", ledger.TypeSpend: "spend", ledger.TypeAnchor: "anchor", ledger.TypeAnchorPairs: "anchor_pairs",
+	ledger.TypeIssueCertificate: "issue_certificate", ledger.TypeUpdateCertificate: "update_certificate",
+	ledger.TypeRevokeCertificate: "revoke_certificate", ledger.TypeEnrol: "enrol", ledger.TypeLease: "lease",
+	ledger.TypeCancelLease: "cancel_lease", ledger.TypeSetPolicy: "set_policy",
 }
 
 // TypeName is the name of a transaction type's number.
@@ -122,6 +131,24 @@ func showBody(o *Object, from types.AccountID, body ledger.Body) {
 	case ledger.ChangeAccountKey:
 		o.Add("public_key", types.Hash(b.PublicKey))
 		o.Add("confirm", b.Proof)
+	case ledger.ChangeNodeKey:
+		o.Add("target_node", b.Node)
+		o.Add("public_key", types.Hash(b.PublicKey))
+		o.Add("confirm", b.Proof)
+	case ledger.RetrieveFunds:
+		target(o, b.Account)
+	case ledger.SetAccountStatus:
+		target(o, b.Account)
+		o.Add("status", b.Bits)
+	case ledger.UnsetAccountStatus:
+		target(o, b.Account)
+		o.Add("status", b.Bits)
+	case ledger.SetNodeStatus:
+		o.Add("target_node", b.Node)
+		o.Add("status", b.Bits)
+	case ledger.UnsetNodeStatus:
+		o.Add("target_node", b.Node)
+		o.Add("status", b.Bits)
 	case ledger.Anchor:
 		var list List
 		for _, h := range b.Hashes {

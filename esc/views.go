@@ -183,3 +183,26 @@ type AccountsView struct {
 	Records []Bytes `json:"records"`
 	More    bool    `json:"more"`
 }
+
+// LogView is what concerned an account, oldest first.
+type LogView struct {
+	Clock   Clock           `json:"clock"`
+	Account types.AccountID `json:"account"`
+	Entries []LogEntryView  `json:"entries"`
+}
+
+// LogEntryView is an own transaction, one of its targets, or money that came in. Type is 0 for money that came without a transaction
+// (a dividend, a contract that paid out); Place is nil then.
+type LogEntryView struct {
+	Height   types.Height    `json:"height"`
+	Time     types.Time      `json:"time"`
+	Type     byte            `json:"type"`
+	Incoming bool            `json:"incoming"`
+	Other    types.AccountID `json:"other"`
+	Amount   types.Amount    `json:"amount"`
+	Message  types.Hash      `json:"message"`
+	Place    *ledger.Place   `json:"place,omitempty"`
+	Msid     uint32          `json:"msid"`
+	Code     uint32          `json:"code,omitempty"`
+	Text     string          `json:"text,omitempty"`
+}

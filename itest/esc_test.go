@@ -159,8 +159,32 @@ func TestOriginalWalkThrough(t *testing.T) {
 	user1.want(a, "account.address", "0001-00000001-8B4E")
 	user1.want(a, "account.msid", "2")
 
+	user1.want(user1.esc(false, `{"run":"get_me"}`+"\n"+`{"run":"create_node"}`), "error_code", "9") // not enough funds
 	user0.esc(true, `{"run":"get_me"}`+"\n"+fmt.Sprintf(escPay, "70.0"))
-	user1.want(user1.esc(true, `{"run":"get_me"}`), "account.balance", "70.368431360")
+	user1.esc(true, `{"run":"get_me"}`+"\n"+`{"run":"create_node"}`)
+	a = user1.esc(true, `{"run":"get_block"}`)
+	nodes, _ := escMember(a[0], "block.nodes").([]any)
+	if len(nodes) != 3 {
+		t.Fatalf("%d rows of nodes, want 3 with node 0: %v", len(nodes), a)
+	}
+	if got := escMember(nodes[2], "public_key"); got != escKey1 {
+		t.Errorf("node 2 has the key %v", got)
+	}
+	user1.want(user1.esc(true, `{"run":"get_account","address":"0002-00000000-XXXX"}`), "account.address", "0002-00000000-75BD")
+
+	// The second node, with the key in a file and the first one as its peer.
+	key := keyText(t, n.Dir, "node2.txt", "5BF11F5D0130EC994F04B6C5321566A853B7393C33F12E162A6D765ADCCCB45C")
+	node2 := n.start("node2", "--ledger-join", n.join, "--ledger-node-key", key, "--ledger-account-key", key)
+	join2 := must(node2.Status.Get(n.ctx(), &chandv1.GetStatusRequest{})).Ledger.Join
+	user2 := user1
+	user2.office, _, _ = strings.Cut(join2, "/")
+	user2.settings("0001-00000001-8B4E", "user-0-1")
+	n.until("node 2 follows the ledger", func() bool {
+		a := user2.esc(true, `{"run":"get_block"}`)
+		nodes, _ := escMember(a[0], "block.nodes").([]any)
+		return len(nodes) == 3
+	})
+	user2.want(user2.esc(true, `{"run":"get_me"}`), "account.msid", "3")
 }
 
 // Every command that reads, and what the client makes of many transactions at once.
@@ -208,6 +232,11 @@ func TestOriginalCommands(t *testing.T) {
 	user.want(user.esc(true, `{"run":"get_blocks","from":"1","to":"1"}`), "updated_blocks", "1")
 	if list, _ := user.esc(true, `{"run":"get_accounts","node":"0001"}`)[0]["accounts"].([]any); len(list) != 1 {
 		t.Errorf("accounts: %v", list)
+	}
+
+	if list, _ := user.esc(true, `{"run":"get_log","type":"broadcast"}`)[0]["log"].([]any); len(list) != 50 || escMember(list[49], "id") != last ||
+		escMember(list[49], "account_msid") != "50" || escMember(list[49], "inout") != "out" {
+		t.Errorf("%d entries of the log, want 50 that end with %s: %v", len(list), last, list)
 	}
 
 	// A dry run shows the bytes that are sent.

@@ -25,6 +25,7 @@ func (o *office) escRoutes(mux *http.ServeMux) {
 		"GET /v1/esc/accounts":               o.escAccounts,
 		"POST /v1/esc/transactions":          o.escSubmit,
 		"GET /v1/esc/outcomes/{id}":          o.escOutcome,
+		"GET /v1/esc/log/{address}":          o.escLog,
 		"GET /v1/esc/block":                  atHeight(o, (*Node).escBlock),
 		"GET /v1/esc/signatures":             atHeight(o, (*Node).escSignatures),
 		"GET /v1/esc/messages":               atHeight(o, (*Node).escMessages),
@@ -200,7 +201,7 @@ func (o *office) escSubmit(w http.ResponseWriter, r *http.Request) {
 	reply(w, v, err)
 }
 
-// escOutcome says what became of a transaction; with wait=1 when it is in a block.
+// escOutcome says what became of a transaction; with wait=1 when it is in a block, with created=1 also which account it made.
 func (o *office) escOutcome(w http.ResponseWriter, r *http.Request) {
 	id, err := types.ParseHash(r.PathValue("id"))
 	if err != nil {
@@ -211,7 +212,7 @@ func (o *office) escOutcome(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	for {
 		_, next, stopped := o.n.app.waitOrStopped()
-		v, err := o.n.escOutcome(id)
+		v, err := o.n.escOutcome(id, r.FormValue("created") == "1")
 		if err != nil || v.Height > 0 || r.FormValue("wait") != "1" || stopped {
 			reply(w, v, err)
 			return
@@ -226,28 +227,41 @@ func (o *office) escOutcome(w http.ResponseWriter, r *http.Request) {
 }
 
 // escOutcome has height 0 for a transaction that no block has.
-func (n *Node) escOutcome(id types.Hash) (v esc.OutcomeView, err error) {
+func (n *Node) escOutcome(id types.Hash, created bool) (v esc.OutcomeView, err error) {
 	h, place, err := n.app.journal.tx(id)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return v, nil
 	} else if err != nil {
 		return v, err
 	}
-	r, err := n.app.journal.block(h)
+	done, err := n.app.journal.done(id)
 	if err != nil {
 		return v, err
 	}
+	v.Height, v.Place, v.Code, v.Text = h, &place, done.Code, done.Text
+	if created && done.Code == ledger.CodeOK {
+		v.Created, err = n.created(h, place)
+	}
+	return v, err
+}
+
+// created is the account that a transaction of a block has made; nil for one on another node, which makes it later.
+func (n *Node) created(h types.Height, place ledger.Place) (*types.AccountID, error) {
+	r, err := n.app.journal.block(h)
+	if err != nil {
+		return nil, err
+	}
+	var last *types.AccountID
 	for _, e := range r.events { // a transaction's effects stand before its TxDone
 		switch e := e.(type) {
 		case ledger.AccountCreated:
-			v.Created = &e.ID
+			last = &e.ID
 		case ledger.TxDone:
-			if e.ID == id && e.Place == place {
-				v.Height, v.Place, v.Code, v.Text = h, &place, e.Code, e.Text
-				return v, nil
+			if e.Place == place {
+				return last, nil
 			}
-			v.Created = nil
+			last = nil
 		}
 	}
-	return v, fmt.Errorf("transaction %s: %w", id, errRecord)
+	return nil, nil
 }

@@ -26,6 +26,7 @@ var escReads = map[string]escRead{
 		return c.getAccount(ctx, cmd, *cmd.Address, o)
 	},
 	esc.GetAccounts: (*escSession).getAccounts,
+	esc.GetLog:      (*escSession).getLog,
 	esc.GetFields: func(_ *escSession, _ context.Context, cmd *esc.Command, o *esc.Object) *esc.Error {
 		*o = append(*o, esc.ShowFields(cmd.Type)...)
 		return nil
@@ -121,6 +122,25 @@ func (c *escSession) getAccount(ctx context.Context, cmd *esc.Command, id types.
 	if id == c.state.Account {
 		c.state.Msid, c.state.Hash, c.state.Known = a.office.Msid, a.office.Hash, true
 	}
+	return nil
+}
+
+// getLog answers get_log, for the client's own account when the command names none.
+func (c *escSession) getLog(ctx context.Context, cmd *esc.Command, o *esc.Object) *esc.Error {
+	id := c.state.For(cmd).Account
+	if cmd.Address != nil {
+		id = *cmd.Address
+	}
+	path := "log/" + id.String()
+	if cmd.From != nil {
+		path += "?from=" + strconv.FormatUint(uint64(*cmd.From), 10)
+	}
+	var v esc.LogView
+	if err := c.office.get(ctx, path, &v); err != nil {
+		return err
+	}
+	v.Clock.Show(o)
+	esc.ShowLog(o, v, cmd.Type)
 	return nil
 }
 

@@ -165,7 +165,7 @@ func (c *escSession) send(ctx context.Context, t *esc.Transaction, o *esc.Object
 
 // created waits for the block that makes an account, whose number the office can't know before, and refreshes the view.
 func (c *escSession) created(ctx context.Context, t *esc.Transaction, v *esc.SubmitView) (*types.AccountID, *esc.Error) {
-	out, err := c.outcome(ctx, t.Tx.ID)
+	out, err := c.outcome(ctx, t.Tx.ID, "&created=1")
 	if err != nil {
 		return nil, err
 	}
@@ -180,9 +180,9 @@ func (c *escSession) created(ctx context.Context, t *esc.Transaction, v *esc.Sub
 }
 
 // outcome waits for a transaction's block.
-func (c *escSession) outcome(ctx context.Context, id types.Hash) (esc.OutcomeView, *esc.Error) {
+func (c *escSession) outcome(ctx context.Context, id types.Hash, more string) (esc.OutcomeView, *esc.Error) {
 	var out esc.OutcomeView
-	err := c.office.get(ctx, "outcomes/"+id.String()+"?wait=1", &out)
+	err := c.office.get(ctx, "outcomes/"+id.String()+"?wait=1"+more, &out)
 	if err == nil && out.Height == 0 {
 		err = &esc.Error{Code: 14, Info: "the transaction was taken and is in no block yet; it will be, see get_log"}
 	}
@@ -196,7 +196,7 @@ func (c *escSession) settle(ctx context.Context) {
 		return
 	}
 	for _, id := range c.sent {
-		out, err := c.outcome(ctx, id)
+		out, err := c.outcome(ctx, id, "")
 		switch {
 		case err != nil:
 			c.fail(fmt.Sprintf("transaction %s: %v", id, err))
