@@ -253,3 +253,30 @@ func perOp(b *testing.B, n int, cpu time.Duration, what string) {
 	b.ReportMetric(ops/b.Elapsed().Seconds(), what+"/s")
 	b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/1000/ops, "cpu-us/"+what)
 }
+
+// BenchmarkVerifyBad is what bad signatures cost: none of a set, one of it, all of it.
+func BenchmarkVerifyBad(b *testing.B) {
+	for _, bad := range []int{0, 1, sigChunk} {
+		b.Run(fmt.Sprint(bad), func(b *testing.B) {
+			items := sigItems(sigChunk, 16)
+			for i := range bad {
+				items[(i+777)%len(items)].sig[40] ^= 1
+			}
+			cpu := cpuTime()
+			for b.Loop() {
+				verifySet(items)
+			}
+			perOp(b, len(items), cpu, "sig")
+		})
+	}
+	b.Run("alone", func(b *testing.B) {
+		items := sigItems(64, 16)
+		cpu := cpuTime()
+		for b.Loop() {
+			for i := range items {
+				items[i].alone()
+			}
+		}
+		perOp(b, len(items), cpu, "sig")
+	})
+}
