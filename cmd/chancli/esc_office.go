@@ -18,8 +18,8 @@ import (
 const (
 	// escTimeout covers an office that waits for a slow block.
 	escTimeout = 2 * time.Minute
-	// maxEscAnswer bounds an office's answer: a message of a mebibyte in hex with room to spare.
-	maxEscAnswer = 16 << 20
+	// maxEscAnswer bounds an office's answer: a table of all nodes that there can be.
+	maxEscAnswer = 32 << 20
 )
 
 // escOffice asks an office over HTTP.
