@@ -191,23 +191,26 @@ func (c ChangeNodeKey) verify(x *exec) *Refusal {
 }
 
 func (c ChangeNodeKey) apply(x *exec) {
-	x.s.end.keys = append(x.s.end.keys, nodeKey{node: c.target(x), key: c.PublicKey})
+	id := c.target(x)
+	x.s.end.keys = append(x.s.end.keys, nodeKey{node: id, key: c.PublicKey, opens: x.s.node(id).Status&NodeDoubleSpend != 0})
 }
 
 // nodeKey is a node's new key, effective at the end of the block.
 type nodeKey struct {
 	node uint16
 	key  types.Hash
+	// opens says that the sender may open the node, which was closed.
+	opens bool
 }
 
-// changeNodeKeys executes this block's changes. A closed node is open again; what its old key signed was punished and counts no more.
+// changeNodeKeys executes this block's changes, but not those of a node that was closed meanwhile: it must not open itself. A closed node is open again; what its old key signed was punished and counts no more.
 func (s *State) changeNodeKeys(log *eventLog) {
 	for _, c := range s.end.keys {
 		n := s.node(c.node)
-		if s.nodeOf(c.key) != 0 { // given to two nodes in one block
+		opened := n.Status&NodeDoubleSpend != 0
+		if opened && !c.opens || s.nodeOf(c.key) != 0 { // or the key was given to two nodes in one block
 			continue
 		}
-		opened := n.Status&NodeDoubleSpend != 0
 		s.setNodeKey(c.node, c.key)
 		if opened {
 			n.Status &^= NodeDoubleSpend

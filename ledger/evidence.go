@@ -240,6 +240,7 @@ func (s *State) cut(log *eventLog, node uint16, offence uint8, reporter types.Ac
 	s.touchNode(node).Status |= NodeDoubleSpend
 	s.stake.again = true
 	admin := types.AccountID{Node: node}
+	s.payDividend(admin) // its maintenance fee comes first, so that the cut is of what is there
 	total := s.record(admin).Balance / cutDivisor
 	s.addBalance(admin, -total)
 	for _, k := range slices.DeleteFunc(s.Bonds(), func(k BondKey) bool { return k.Node != node }) {

@@ -16,7 +16,13 @@ type keyIndex struct {
 	used  int
 }
 
-const minKeySlots = 16
+const (
+	tagMask     = uint64(0xFFFF) << 48
+	minKeySlots = 16
+	// maxSameKey bounds the accounts that are found by one key. Without it whoever makes a million accounts of one key would make each
+	// further one cost a walk over all of them, and the table's growth the square of that.
+	maxSameKey = 64
+)
 
 // place is where the search for a key starts, and its tag.
 func (x *keyIndex) place(key *[32]byte) (slot int, tag uint64) {
@@ -31,9 +37,12 @@ func (x *keyIndex) full() bool { return 4*(x.used+1) > 3*len(x.slots) }
 
 func (x *keyIndex) add(key *[32]byte, id types.AccountID) {
 	slot, tag := x.place(key)
-	e := tag | keyEntry(id)
+	e, same := tag|keyEntry(id), 0
 	for ; x.slots[slot] != 0; slot = (slot + 1) & (len(x.slots) - 1) {
-		if x.slots[slot] == e {
+		if x.slots[slot]&tagMask == tag {
+			same++
+		}
+		if x.slots[slot] == e || same == maxSameKey {
 			return
 		}
 	}
@@ -48,7 +57,7 @@ func (x *keyIndex) find(key *[32]byte, try func(types.AccountID)) {
 	}
 	slot, tag := x.place(key)
 	for ; x.slots[slot] != 0; slot = (slot + 1) & (len(x.slots) - 1) {
-		if e := x.slots[slot]; e&^(1<<48-1) == tag {
+		if e := x.slots[slot]; e&tagMask == tag {
 			try(types.AccountID{Node: uint16(e >> 32), User: uint32(e)})
 		}
 	}
@@ -83,8 +92,8 @@ func (s *State) indexKeys() {
 	}
 }
 
-// AccountOf returns the account with a public key, the one with the lowest number where several have it; ErrNotFound when there
-// is none.
+// AccountOf returns the account with a public key, the one with the lowest number where several have it (of the maxSameKey that
+// were indexed first); ErrNotFound when there is none.
 func (s *State) AccountOf(key [32]byte) (types.AccountID, error) {
 	var found types.AccountID
 	s.keys.find(&key, func(id types.AccountID) {

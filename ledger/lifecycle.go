@@ -91,13 +91,12 @@ func (n *ledgerNode) dropVoid() {
 // reusable returns the first deleted account of a node whose number may be given away: after reusePeriods, and only when no contract and
 // no output is open that goes back to a time when the old owner had it, because their spends may pay there.
 func (s *State) reusable(n *ledgerNode) (user uint32, ok bool) {
-	for _, f := range n.freed {
-		if n.void(f) {
-			continue
-		}
-		return f.user, s.forgotten(uint64(f.at), uint64(f.at)+reusePeriods*uint64(s.genesis.DividendBlocks))
+	n.dropVoid()
+	if len(n.freed) == 0 {
+		return 0, false
 	}
-	return 0, false
+	f := n.freed[0]
+	return f.user, s.forgotten(uint64(f.at), uint64(f.at)+reusePeriods*uint64(s.genesis.DividendBlocks))
 }
 
 // forgotten tells whether this is block `from` or a later one and nothing is open that is as old as height at.
@@ -123,7 +122,6 @@ func (s *State) newAccount(node uint16, key [32]byte, balance types.Amount) type
 		s.addAccount(id, key, balance)
 		return id
 	}
-	n.dropVoid()
 	n.freed = n.freed[1:]
 	id := types.AccountID{Node: node, User: user}
 	s.replaceAccount(id, key)

@@ -1,0 +1,101 @@
+package ledger
+
+import (
+	"testing"
+
+	"github.com/eschaton-network/chand/types"
+)
+
+// Attempts to break the ledger by transactions that are allowed one by one: to make money, to escape punishment, to make a block cost more
+// than it pays for.
+
+// setBalance moves what an account has to the pool or from it, so that tests need not wait for years of fees.
+func (w *world) setBalance(id types.AccountID, balance types.Amount) {
+	change := balance - w.s.peek(id).Balance
+	w.s.addBalance(id, change)
+	w.s.pool -= change
+}
+
+// The bond of a node is an eighth of what its account 0 has after the period's maintenance fee, which comes first: a poor account never
+// falls below zero.
+func TestCutAfterMaintenance(t *testing.T) {
+	g := testGenesis(3)
+	g.DividendBlocks = 8
+	for _, balance := range []types.Amount{0, 7, 8, maintenanceFee / 2, maintenanceFee, maintenanceFee + 7} {
+		w := worldOf(t, g)
+		w.blocks(6, 1, 2, 3)
+		e := w.double(2, admin(3))
+		w.s.Apply(w.s.Height()+1, w.s.Time()+1, nil)
+		w.setBalance(admin(2), balance)
+		w.s.Apply(w.s.Height()+1, w.s.Time()+1, [][]byte{e.Encode()}) // the first block of a period
+		if n, _ := w.s.Node(2); n.Status&NodeDoubleSpend == 0 {
+			t.Fatal("the evidence closed nothing")
+		}
+		if err := w.s.Verify(); err != nil {
+			t.Errorf("bond of %d: %v", balance, err)
+		}
+		if a := w.balance(admin(2)); a < 0 {
+			t.Errorf("bond of %d: %d units left", balance, a)
+		}
+	}
+}
+
+// A node that changes its key in the block that closes it stays closed: only the first validator opens nodes.
+func TestKeyChangeDoesNotReopen(t *testing.T) {
+	w := newWorld(t, 3)
+	e := w.double(2, admin(3))
+	fresh := secretOf("fresh")
+	change := w.sign(admin(2), ChangeNodeKey{PublicKey: PublicKey(fresh), Proof: KeyProof(fresh)})
+	out := w.s.Apply(w.s.Height()+1, w.s.Time()+1, [][]byte{w.message(2, change), e.Encode()})
+	if out.Block[0].Code != CodeOK || out.Block[1].Code != CodeOK || out.Results[0].Code != CodeOK {
+		t.Fatalf("%v %v", out.Block, out.Results)
+	}
+	n, _ := w.s.Node(2)
+	if n.Status&NodeDoubleSpend == 0 {
+		t.Error("the node has opened itself")
+	}
+	if n.PublicKey != types.Hash(PublicKey(nodeSecret(2))) {
+		t.Error("a closed node has changed its key")
+	}
+}
+
+// Accounts with the same key (the creator's, when none is given) must not make each other dear.
+func TestManyAccountsOfOneKey(t *testing.T) {
+	w := newWorld(t, 1)
+	key := PublicKey(secretOf("shared"))
+	const many = 300_000
+	for range many {
+		w.s.pool -= NewAccountDeposit
+		w.s.newAccount(1, key, NewAccountDeposit)
+	}
+	probes := 0
+	w.s.keys.find(&key, func(types.AccountID) { probes++ })
+	if probes > maxSameKey {
+		t.Errorf("finding a key tries %d accounts, at most %d should be tried", probes, maxSameKey)
+	}
+	if id, err := w.s.AccountOf(key); err != nil || id != (types.AccountID{Node: 1, User: 1}) {
+		t.Errorf("the first account with the key is %v, %v", id, err)
+	}
+}
+
+// Accounts that were deleted and revived cost the next new account nothing.
+func TestRevivedAccountsAreForgotten(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.s.node(1)
+	for i := range 1000 {
+		w.s.pool -= NewAccountDeposit
+		id := w.s.newAccount(1, PublicKey(secretOf("x")), NewAccountDeposit)
+		r := w.s.record(id)
+		r.Status |= StatusDeleted
+		r.PairedID = 1
+		n.freed = append(n.freed, freed{id.User, 1})
+		if i > 0 {
+			w.s.revive(id)
+		}
+	}
+	w.s.revive(types.AccountID{Node: 1, User: 1})
+	w.s.reusable(n)
+	if len(n.freed) != 0 {
+		t.Errorf("%d entries of revived accounts would be visited again", len(n.freed))
+	}
+}
