@@ -1,6 +1,10 @@
 package ledger
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/eschaton-network/chand/types"
+)
 
 // Restore refills a new pool after a restart: the signed messages in order, then what was admitted after them with its promised places.
 // What the state has executed is left out. The error says what does not fit; the pool must then not be used.
