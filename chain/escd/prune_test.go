@@ -75,13 +75,13 @@ func TestPruning(t *testing.T) {
 	user := openAccount(t, n, "user")
 	early := submit(t, n, sendOne(t, n, admin, n.cfg.AccountSecret, user, types.Coin))
 	result(t, n, early)
-	awaitHeight(t, n, 120)
+	awaitHeight(t, n, 80)
 	then := keys(t, n)
 	id := submit(t, n, sendOne(t, n, admin, n.cfg.AccountSecret, user, types.Coin))
 	result(t, n, id)
-	awaitHeight(t, n, 300)
+	awaitHeight(t, n, 160)
 	if now := keys(t, n); now > then+then/4 {
-		t.Errorf("%d keys in the stores at block 120, %d at block 300", then, now)
+		t.Errorf("%d keys in the stores at block 80, %d at block 160", then, now)
 	}
 	head, _ := n.Head()
 	first, err := n.app.journal.first()
@@ -103,11 +103,11 @@ func TestPruning(t *testing.T) {
 	}
 	// The keys under which headers are dropped are CometBFT's.
 	states := sm.NewStore(must(n.dbs.get(&config.DBContext{ID: "state"})), sm.StoreOptions{})
-	if meta := n.comet.BlockStore().LoadBlockMeta(50); meta != nil {
-		t.Error("the header of block 50 is still there")
+	if meta := n.comet.BlockStore().LoadBlockMeta(20); meta != nil {
+		t.Error("the header of block 20 is still there")
 	}
-	if commit := n.comet.BlockStore().LoadBlockCommit(50); commit != nil {
-		t.Error("the commit of block 50 is still there")
+	if commit := n.comet.BlockStore().LoadBlockCommit(20); commit != nil {
+		t.Error("the commit of block 20 is still there")
 	}
 	for _, h := range []types.Height{first, head.Height, head.Height + 1} {
 		if _, err := states.LoadValidators(int64(h)); err != nil {
@@ -153,7 +153,7 @@ func TestKillPruning(t *testing.T) {
 		killPruning(t, home, until, printed)
 	}
 	n = start(t, pruning(t, home))
-	awaitHeight(t, n, 170)
+	awaitHeight(t, n, 150)
 	n.app.mu.Lock()
 	err := n.app.state.Verify()
 	n.app.mu.Unlock()
