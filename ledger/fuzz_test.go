@@ -17,6 +17,11 @@ func FuzzDecodeTx(f *testing.F) {
 		CreateAccount{Node: 1, PublicKey: PublicKey(secret), Proof: KeyProof(secret)},
 		ChangeAccountKey{PublicKey: PublicKey(secret), Proof: KeyProof(secret)},
 		p.open(), p.spend(p.refund(100, 1, p.split(coin)...), p.closer[0]), Anchor{make([]types.Hash, 2)},
+		CreateAccount{Node: 2}, CreateNode{}, RetrieveFunds{p.b}, ChangeNodeKey{PublicKey: PublicKey(secret), Proof: KeyProof(secret)},
+		SetAccountStatus{p.a, 6}, UnsetAccountStatus{p.a, 6}, SetNodeStatus{1, 8}, UnsetNodeStatus{1, 8}, LogAccount{}, AnchorPairs{make([]Pair, 2)},
+		IssueCertificate{Subject: p.b, Type: 3, Expires: maxTime}, UpdateCertificate{Subject: p.b, Type: 3, Expires: maxTime}, RevokeCertificate{p.b, 3},
+		Enrol{types.Hash{1}, RoleNode}, Lease{1, 5}, CancelLease{1, 5},
+		SetPolicy{Policy{Version: 1, Enrolled: true, Admins: []types.AccountID{p.a}}, 2, make([][64]byte, 1)},
 	} {
 		f.Add(w.sign(p.a, b))
 	}
@@ -140,6 +145,7 @@ func FuzzMessage(f *testing.F) {
 		all = append(all, w.sign(p.a, b))
 	}
 	f.Add(w.message(1, all...))
+	f.Add(w.message(1, Connection{Port: 1, IPv4: 2}.Bytes(), AcceptAccount{Requester: p.b}.Bytes(1, 3)))
 	f.Add(w.message(1))
 	f.Add(w.message(1, all[0], all[0], all[2], w.sign(p.b, SendOne{To: p.a, Amount: 1})))
 	f.Add(unhex(f, goldenMessage))

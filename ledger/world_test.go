@@ -45,8 +45,10 @@ type world struct {
 	secrets map[types.AccountID][32]byte
 	// queued are the transactions of the next block; ahead the chains of their senders.
 	queued [][]byte
-	ahead  map[types.AccountID]Account
-	events []Event
+	// messages go before them.
+	messages [][]byte
+	ahead    map[types.AccountID]Account
+	events   []Event
 }
 
 func admin(node uint16) types.AccountID { return types.AccountID{Node: node} }
@@ -102,12 +104,15 @@ func direct(txs [][]byte) (out [][]byte) {
 	return out
 }
 
+// block is what is queued as the transactions of a block.
+func (w *world) block() [][]byte { return append(slices.Clone(w.messages), direct(w.queued)...) }
+
 // mine applies what is queued as the next block.
 func (w *world) mine() []TxDone {
 	w.t.Helper()
-	out := w.s.Apply(w.s.Height()+1, w.s.Time()+1, direct(w.queued))
+	out := w.s.Apply(w.s.Height()+1, w.s.Time()+1, w.block())
 	slices.SortFunc(out.Results, func(a, b TxDone) int { return cmp.Compare(a.Place.Position, b.Place.Position) }) // the malformed are refused before the others run
-	w.queued, w.events = nil, out.Events
+	w.queued, w.messages, w.events = nil, nil, out.Events
 	clear(w.ahead)
 	if err := w.s.Verify(); err != nil {
 		w.t.Fatal(err)
