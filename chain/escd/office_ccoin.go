@@ -217,6 +217,9 @@ func (n *Node) ccoinTx(id types.Hash) (tx ccoinTx, h types.Height, err error) {
 	return ccoinOf(decoded), h, nil
 }
 
+// ErrNotSent is wrapped by errors of a Wallet that has sent nothing.
+var ErrNotSent = errors.New("nothing was sent")
+
 // Wallet pays from the daemon's account for whoever shows that he may.
 type Wallet interface {
 	// Allow refuses a caller without the right to send, by the request's header.
@@ -252,8 +255,16 @@ func (o *office) ccoinSend(w http.ResponseWriter, r *http.Request, from types.Ac
 	}
 	copy(message[:], req.Data)
 	id, err := wallet.Send(r.Context(), *req.To, types.Amount(req.Amount), message)
-	if err != nil {
+	var refusal *ledger.Refusal
+	switch {
+	case errors.As(err, &refusal):
 		failWith(w, err)
+		return
+	case errors.Is(err, ErrNotSent):
+		fail(w, http.StatusServiceUnavailable, Problem{Code: "not_sent", Message: err.Error(), Next: "no money moved; try again later"})
+		return
+	case err != nil: // the same request again would pay again
+		fail(w, http.StatusInternalServerError, Problem{Code: "unknown_outcome", Message: err.Error(), Next: "the payment may be made: look at the account's log (GET /v1/esc/log/ACCOUNT) before sending again"})
 		return
 	}
 	tx, _, err := o.n.ccoinTx(id)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/eschaton-network/chand/chain/escd"
 	"github.com/eschaton-network/chand/chand"
 	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/rpc"
@@ -24,11 +25,15 @@ func (w wallet) Allow(h http.Header) error { return rpc.Allow(w.rootKey, "chand.
 func (w wallet) Send(ctx context.Context, to types.AccountID, amount types.Amount, message types.Hash) (types.Hash, error) {
 	d := w.daemon.Load()
 	if d == nil {
-		return types.Hash{}, errors.New("the daemon is still starting: try again in a second")
+		return types.Hash{}, fmt.Errorf("%w: the daemon is still starting", escd.ErrNotSent)
 	}
 	tx, err := d.Send(ctx, to, amount, message, "")
 	switch {
 	case err != nil:
+		var refused *chand.Error
+		if errors.As(err, &refused) {
+			return tx.ID, fmt.Errorf("%w: %w; %s", escd.ErrNotSent, err, refused.Next)
+		}
 		return tx.ID, err
 	case tx.State == chand.TxRefused:
 		return tx.ID, &ledger.Refusal{Code: tx.Code, Text: tx.Text}
