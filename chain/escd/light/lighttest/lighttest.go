@@ -40,11 +40,17 @@ const All = -1
 // Bundle is the bundle of a header of a height that the first sign of the group have signed and that names the next group.
 func Bundle(t testing.TB, chain string, height int64, g, next Group, sign int) []byte {
 	t.Helper()
+	return BundleOf(t, chain, height, g, next, sign, tmhash.Sum([]byte("app")))
+}
+
+// BundleOf is Bundle for a header with this state root.
+func BundleOf(t testing.TB, chain string, height int64, g, next Group, sign int, root []byte) []byte {
+	t.Helper()
 	hash := func(s string) []byte { return tmhash.Sum([]byte(s)) }
 	h := &cmt.Header{Version: cmtversion.Consensus{Block: version.BlockProtocol}, ChainID: chain, Height: height, Time: time.Unix(1e9+height, 0).UTC(),
 		LastBlockID: cmt.BlockID{Hash: hash("last"), PartSetHeader: cmt.PartSetHeader{Total: 1, Hash: hash("parts")}}, LastCommitHash: hash("commit"),
 		DataHash: hash("data"), ValidatorsHash: g.Set.Hash(), NextValidatorsHash: next.Set.Hash(), ConsensusHash: hash("params"),
-		AppHash: hash("app"), LastResultsHash: hash("results"), EvidenceHash: hash("evidence"), ProposerAddress: g.Set.Validators[0].Address}
+		AppHash: root, LastResultsHash: hash("results"), EvidenceHash: hash("evidence"), ProposerAddress: g.Set.Validators[0].Address}
 	id := cmt.BlockID{Hash: h.Hash(), PartSetHeader: cmt.PartSetHeader{Total: 1, Hash: hash("parts")}}
 	c := &cmt.Commit{Height: height, BlockID: id}
 	for i, v := range g.Set.Validators {
