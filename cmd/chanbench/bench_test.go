@@ -8,12 +8,18 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/eschaton-network/chand/chain/escd"
 	"github.com/eschaton-network/chand/ledger"
+	"github.com/eschaton-network/chand/types"
 )
 
 func TestLimits(t *testing.T) {
@@ -45,7 +51,7 @@ func TestLimitsEndWithContext(t *testing.T) {
 func TestRows(t *testing.T) {
 	b := &bench{}
 	b.rate("x.per_s", 50, least(limit{400, "loose"}, limit{200, "tight"}))
-	b.millis("x.p50_ms", 4, limit{1, "one flush"})
+	b.cost("x.p50_ms", 4, "ms", limit{1, "one flush"})
 	var out bytes.Buffer
 	if err := writeJSON(&out, b.rows); err != nil {
 		t.Fatal(err)
@@ -76,9 +82,18 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// A ledger that is busy now and then gets everything in order and nothing twice.
-func TestSubmitWhenBusy(t *testing.T) {
-	var got []byte
+// An office that is busy now and then, for all or for some accounts, gets everything in each sender's order and nothing twice.
+func TestSendWhenBusy(t *testing.T) {
+	senders := make([]*sender, 10)
+	for i := range senders {
+		secret := types.SHA256([]byte{byte(i)})
+		senders[i] = &sender{key: privateKey(secret), id: types.AccountID{Node: 1, User: uint32(i)}, msid: 1}
+	}
+	txs, err := signRounds(senders, 50, 0, payOne(1, 9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := map[uint32]uint32{}
 	calls := 0
 	office := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls++
@@ -89,31 +104,124 @@ func TestSubmitWhenBusy(t *testing.T) {
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
-		answer := escd.SubmitAnswer{Refused: []escd.Refused{}}
-		for len(body) > 0 {
+		answer := escd.SubmitAnswer{Refused: []escd.Refused{}, Promises: []escd.Promise{{}}}
+		for i := 0; len(body) > 0; i++ {
 			n := binary.BigEndian.Uint32(body)
-			answer.Tried++
-			if answer.Accepted == 700 {
-				answer.Refused = append(answer.Refused, escd.Refused{Index: 700, LedgerCode: ledger.CodeBusy, Message: "full"})
-				break
-			}
-			got = append(got, body[4:4+n]...)
-			answer.Accepted++
+			tx, err := ledger.DecodeTx(body[4 : 4+n])
 			body = body[4+n:]
+			switch {
+			case err != nil:
+				t.Error(err)
+			case calls == 3 && tx.From.User%2 == 1:
+				answer.Refused = append(answer.Refused, escd.Refused{Index: i, LedgerCode: ledger.CodeBusy, Message: "full"})
+				continue
+			case tx.Msid != next[tx.From.User]+1:
+				t.Errorf("request %d: number %d of %s after %d", calls, tx.Msid, tx.From, next[tx.From.User])
+			}
+			next[tx.From.User]++
+			answer.Accepted++
+			answer.Promises[0].Count++
 		}
 		json.NewEncoder(w).Encode(answer)
 	}))
 	defer office.Close()
-	town := &town{office: escd.NewClient(strings.TrimPrefix(office.URL, "http://"))}
-	defer town.office.Close()
-	var txs [][]byte
-	var want []byte
-	for i := range 2500 {
-		tx := binary.BigEndian.AppendUint32(nil, uint32(i))
-		txs, want = append(txs, tx), append(want, tx...)
+	l := lane{office: escd.NewClient(strings.TrimPrefix(office.URL, "http://")), txs: txs}
+	defer l.office.Close()
+	if err := l.send(t.Context(), time.Now(), time.Now().Add(time.Hour), 60, 0); err != nil {
+		t.Fatal(err)
 	}
-	n, err := town.submit(t.Context(), txs, time.Time{})
-	if err != nil || n != len(txs) || !bytes.Equal(got, want) {
-		t.Errorf("%d accepted of %d, %v; in order: %v", n, len(txs), err, bytes.Equal(got, want))
+	total := 0
+	for _, row := range l.taken {
+		total += len(row.txs)
+	}
+	for _, s := range senders {
+		if s.msid != 51 || next[s.id.User] != 50 {
+			t.Errorf("%s stands at %d, its office at %d", s.id, s.msid, next[s.id.User])
+		}
+	}
+	if total != len(txs) {
+		t.Errorf("%d of %d accepted", total, len(txs))
+	}
+}
+
+// Latency and rate of a load of which everything is known: 100 transactions are due each tenth of a second, and blocks come every second.
+func TestCount(t *testing.T) {
+	start := time.Unix(1000, 0)
+	f := &traffic{start: start, took: 4 * time.Second}
+	var l lane
+	for i := range 40 {
+		due := start.Add(time.Duration(i) * 100 * time.Millisecond)
+		l.taken = append(l.taken, taken{due: due, Promise: escd.Promise{Count: 100, Place: ledger.Place{Node: 1, Msid: uint32(i/10 + 1), Position: uint32(i%10*100 + 1)}}})
+		f.total += 100
+	}
+	slices.Reverse(l.taken)
+	f.lanes = []lane{l}
+	for i := range 5 {
+		b := seenBlock{escd.BlockCount{Height: types.Height(i)}, start.Add(time.Duration(i)*time.Second - time.Millisecond)}
+		if i > 0 {
+			b.Executed = 1000
+		}
+		f.blocks = append(f.blocks, b)
+	}
+	if err := f.count(); err != nil || f.rate != 1000 {
+		t.Errorf("%v a second, %v", f.rate, err)
+	}
+	for share, want := range map[float64]time.Duration{0: 99 * time.Millisecond, 0.5: 599 * time.Millisecond, 0.99: 999 * time.Millisecond, 1: 999 * time.Millisecond} {
+		if got, err := f.latency(share); err != nil || got != want {
+			t.Errorf("%v of all within %s, %v; want %s", share, got, err, want)
+		}
+	}
+	f.blocks = f.blocks[:3]
+	if _, err := f.latency(1); err == nil {
+		t.Error("transactions in no block have a latency")
+	}
+}
+
+// Every figure of the ledger from real daemons, on ledgers that are small.
+func TestLedgerFigures(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a dozen daemons")
+	}
+	var out, progress bytes.Buffer
+	cmd := &cobra.Command{}
+	cmd.SetContext(t.Context())
+	cmd.SetOut(&out)
+	cmd.SetErr(&progress)
+	o := options{seconds: 2, json: true, dir: t.TempDir(), blockTime: 200 * time.Millisecond, profiles: t.TempDir(),
+		sizes: sizes{senders: 64, town: 2000, wires: 100, million: 3000, tenMillion: 4000, curve: []int{1000, 5000}}}
+	if err := run(cmd, o, ledgerRun); err != nil {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	t.Log(out.String())
+	got := map[string]row{}
+	for d := json.NewDecoder(&out); d.More(); {
+		var r row
+		if err := d.Decode(&r); err != nil {
+			t.Fatal(err)
+		}
+		got[r.Name] = r
+		if r.Value <= 0 || r.Limit <= 0 || r.Ratio <= 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	for _, f := range ledgerFigures(o.sizes) {
+		for _, name := range f.names {
+			if _, ok := got[name]; !ok {
+				t.Errorf("%s is missing", name)
+			}
+		}
+	}
+	for _, name := range []string{"one_to_one.pprof", "one_to_many.pprof"} {
+		if info, err := os.Stat(filepath.Join(o.profiles, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A figure that does not exist is refused before anything is started.
+func TestOnly(t *testing.T) {
+	b := &bench{options: options{only: []string{"one_to_none.per_s"}, sizes: realSizes}}
+	if err := ledgerRun(t.Context(), b); err == nil || !strings.Contains(err.Error(), "block_cost.10000000.us") {
+		t.Errorf("%v", err)
 	}
 }

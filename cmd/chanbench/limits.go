@@ -26,6 +26,7 @@ type limits struct {
 	signVerify  float64       // secp256k1 signatures made and verified a second, all cores
 	signOnce    time.Duration // one signature and its verification, one core
 	batchVerify float64       // ed25519 signatures verified a second in batches, all cores
+	hashes      float64       // SHA-256 compressions a second, all cores
 	sync        time.Duration // median of write and fdatasync of one record
 	bandwidth   float64       // bytes a second written in synced pieces of 4 MiB
 	roundTrip   time.Duration // median over loopback TCP, one at a time
@@ -65,6 +66,7 @@ const (
 func measureLimits(ctx context.Context, dir string) (l limits, err error) {
 	l.signVerify, l.signOnce = probeSecp(ctx)
 	l.batchVerify = probeEd25519(ctx)
+	l.hashes = probeHashes(ctx)
 	if l.sync, err = probeSync(ctx, dir); err != nil {
 		return l, err
 	}
@@ -83,18 +85,40 @@ func onAllCores(ctx context.Context, n int, work func()) float64 {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	var runs atomic.Int64
-	var wg sync.WaitGroup
 	start := time.Now()
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				work()
-				runs.Add(int64(n))
+	parallel(runtime.GOMAXPROCS(0), func(int) {
+		for ctx.Err() == nil {
+			work()
+			runs.Add(int64(n))
+		}
+	})
+	return float64(runs.Load()) / time.Since(start).Seconds()
+}
+
+// parallel calls do(0) up to do(n-1) on all cores and returns when all have returned.
+func parallel(n int, do func(int)) {
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
 			}
 		})
 	}
-	wg.Wait()
-	return float64(runs.Load()) / time.Since(start).Seconds()
+	all.Wait()
+}
+
+// probeHashes hashes what trees of accounts are made of: two compressions at a time.
+func probeHashes(ctx context.Context) float64 {
+	const some = 1000
+	return onAllCores(ctx, 2*some, func() {
+		var node [65]byte
+		for range some {
+			h := sha256.Sum256(node[:])
+			copy(node[:], h[:])
+		}
+	})
 }
 
 func probeSecp(ctx context.Context) (perSecond float64, one time.Duration) {

@@ -32,6 +32,10 @@ type options struct {
 	json      bool
 	dir       string
 	blockTime time.Duration
+	// only are the figures to measure, empty: all; profiles is the folder for processor profiles of the daemons, empty: none.
+	only     []string
+	profiles string
+	sizes    sizes
 }
 
 // bench is one benchmark under way.
@@ -45,7 +49,7 @@ type bench struct {
 }
 
 func command() *cobra.Command {
-	var o options
+	o := options{sizes: realSizes}
 	root := &cobra.Command{
 		Use:           "chanbench",
 		Short:         "measure chand and the limits of this machine in one run",
@@ -61,11 +65,16 @@ func command() *cobra.Command {
 		run         func(context.Context, *bench) error
 	}{
 		{"payments", "instant payments over one channel and over a hop", payments},
-		{"ledger", "transfers on the ledger", ledgerTransfers},
+		{"ledger", "the ledger: transfers, starts, memory, the cost of a block", ledgerRun},
 		{"stamp", "timestamp requests sealed by a daemon", stamps},
 	} {
-		root.AddCommand(&cobra.Command{Use: sub.name, Short: sub.short, Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o, sub.run) }})
+		cmd := &cobra.Command{Use: sub.name, Short: sub.short, Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o, sub.run) }}
+		if sub.name == "ledger" {
+			cmd.Flags().StringSliceVar(&o.only, "only", nil, "figures to measure, between commas; empty: all")
+			cmd.Flags().StringVar(&o.profiles, "profile", "", "folder for processor profiles of the daemon under load; empty: none")
+		}
+		root.AddCommand(cmd)
 	}
 	return root
 }

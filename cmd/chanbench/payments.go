@@ -50,7 +50,7 @@ func payments(ctx context.Context, b *bench) error {
 		}
 		if f.atOnce == 1 {
 			// On the way of each hop's update: made and checked once, on disk at both ends, acknowledged.
-			b.millis(f.name, millis(p50), limit{step * f.hops, fmt.Sprintf("round trip, signature and two flushes, for %.0f", f.hops)})
+			b.cost(f.name, millis(p50), "ms", limit{step * f.hops, fmt.Sprintf("round trip, signature and two flushes, for %.0f", f.hops)})
 			continue
 		}
 		b.rate(f.name, rate, least(

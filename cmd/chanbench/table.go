@@ -25,9 +25,9 @@ func (b *bench) rate(name string, value float64, l limit) {
 	b.rows = append(b.rows, row{name, round(value), "1/s", round(l.value), round(value / l.value), l.name})
 }
 
-// millis adds a time.
-func (b *bench) millis(name string, value float64, l limit) {
-	b.rows = append(b.rows, row{name, round(value), "ms", round(l.value), round(l.value / value), l.name})
+// cost adds a figure that is the better the smaller it is.
+func (b *bench) cost(name string, value float64, unit string, l limit) {
+	b.rows = append(b.rows, row{name, round(value), unit, round(l.value), round(l.value / value), l.name})
 }
 
 // round keeps four significant digits: more would be noise.

@@ -45,6 +45,7 @@ type Config struct {
 	BaseFee         types.Amount
 	FeeMillionths   uint32
 	TimestampRound  time.Duration
+	DebugListen     string
 }
 
 // setting is one field of Config as text.
@@ -99,6 +100,7 @@ func (c *Config) settings() []setting {
 		{"route.base-fee", "0.000001", "fee for forwarding a payment, in coins", amount(&c.BaseFee), false, "COINS"},
 		{"route.fee-millionths", "100", "fee for forwarding, in millionths of the amount", number(&c.FeeMillionths), false, "N"},
 		{"timestamp.round", "1s", "how long timestamp requests are collected before they are sealed: 100ms to 1h", duration(&c.TimestampRound, 100*time.Millisecond, time.Hour), false, "TIME"},
+		{"debug.listen", "", "Go's profiler (/debug/pprof/) over HTTP, without any access control; empty: off", loopbackAddress(&c.DebugListen), false, "HOST:PORT"},
 	}
 }
 

@@ -67,6 +67,7 @@ func TestSettingsRefused(t *testing.T) {
 		{flag: "--ledger-p2p=" + l.Addr().String(), want: "stop the program that has the port"},
 		{flag: "--ledger-peers=127.0.0.1:1,nonsense", want: "want HOST:PORT of its office"},
 		{flag: "--ledger-peers=00@127.0.0.1:1", want: "want HOST:PORT of its office"},
+		{flag: "--debug-listen=0.0.0.0:1", want: "want a loopback address"},
 		{flag: "--ledger-node-key=key/key.txt", want: "want an absolute path"},
 		{flag: "--channel-window=abc", want: "want a whole number"},
 		{flag: "--channel-window=5", want: "too short"},

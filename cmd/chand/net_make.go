@@ -144,7 +144,7 @@ func netDocument(o netOptions, nodes []ledger.GenesisNode) (ledger.Genesis, erro
 
 // netOwnSettings are chosen by `chand net`, each home's its own: given for all they would be lost or wrong.
 var netOwnSettings = []string{"rpc-listen", "peer-listen", "gateway-listen", "ledger-office", "ledger-p2p", "ledger-genesis", "ledger-peers",
-	"ledger-join", "ledger-block-time", "ledger-rpc"}
+	"ledger-join", "ledger-block-time", "ledger-rpc", "debug-listen"}
 
 // netListens are those of them that are ports, in the order in which they are handed out; netOffice is the office's place.
 var netListens, netOffice = netOwnSettings[:5], 3

@@ -93,6 +93,9 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 	}
 	ctx, s.stop = context.WithCancelCause(ctx)
 	defer s.stop(errAsked)
+	if err := serveDebug(ctx, s.cfg.DebugListen); err != nil {
+		return err
+	}
 
 	if s.store, err = store.Open(filepath.Join(home, storeName), store.Options{}); err != nil {
 		return err

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/eschaton-network/chand/chain/escd"
+	"github.com/eschaton-network/chand/internal/bigledger"
+	"github.com/eschaton-network/chand/ledger"
+	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
+	"github.com/eschaton-network/chand/types"
+)
+
+// million measures a daemon on a large ledger: how long it takes to be ready again after SIGTERM and after SIGKILL, and how long a new
+// daemon takes that joins.
+func million(ctx context.Context, l *ledgerBench) error {
+	t, err := l.plant(ctx, "million", l.sizes.million, 2)
+	if err != nil {
+		return err
+	}
+	if err := t.makeBlocks(ctx, l.sizes.million); err != nil {
+		return err
+	}
+	// What no start can avoid: the accounts are hashed, a leaf and an inner node for each.
+	reading := limit{float64(l.sizes.million) * accountHashes / l.limits.hashes, "the hashes of the accounts' tree, on all cores"}
+	if l.wanted["restart_1m.s"] {
+		start := time.Now()
+		if err := t.node.Stop(); err != nil {
+			return err
+		}
+		stopped := time.Since(start)
+		if err := t.node.Restart(ctx); err != nil {
+			return err
+		}
+		clean := time.Since(start)
+		if err := t.connect(ctx); err != nil {
+			return err
+		}
+		if err := t.makeBlocks(ctx, l.sizes.million); err != nil {
+			return err
+		}
+		if err := t.node.Kill(); err != nil {
+			return err
+		}
+		start = time.Now()
+		if err := t.node.Restart(ctx); err != nil {
+			return err
+		}
+		killed := time.Since(start)
+		if err := t.connect(ctx); err != nil {
+			return err
+		}
+		l.say("  stop %.2f s, start %.2f s; start after SIGKILL %.2f s", seconds(stopped), seconds(clean-stopped), seconds(killed))
+		l.cost("restart_1m.s", seconds(max(clean, killed)), "s", reading)
+	}
+	if l.wanted["fresh_node_1m.s"] {
+		start := time.Now()
+		node, err := l.net.Start(ctx, "fresh", "--ledger-join", t.join)
+		if err != nil {
+			return err
+		}
+		if err := until(ctx, "the new daemon's view of the ledger is fresh", func() (bool, error) {
+			status, err := node.Status.Get(ctx, &chandv1.GetStatusRequest{})
+			return err == nil && status.Ledger.Synced, err
+		}); err != nil {
+			return err
+		}
+		took := time.Since(start)
+		if err := node.Stop(); err != nil {
+			return err
+		}
+		l.cost("fresh_node_1m.s", seconds(took), "s", reading)
+	}
+	return t.close()
+}
+
+// accountHashes is how many SHA-256 compressions one account costs in its tree: two for the 103 bytes of the leaf, two for the 65 of an
+// inner node.
+const accountHashes = 4
+
+// blocksMade is how many blocks with transfers a daemon makes before its memory is looked at or it is stopped, and transfersMade how
+// many transfers each has.
+const blocksMade, transfersMade = 3, 2000
+
+// makeBlocks has the daemon make some blocks with transfers, to accounts all over the ledger.
+func (t *town) makeBlocks(ctx context.Context, accounts int) error {
+	for range blocksMade {
+		txs, err := signRounds(t.senders, transfersMade/len(t.senders), now(), payOne(1, accounts))
+		if err != nil {
+			return err
+		}
+		before, err := t.office.Info(ctx)
+		if err != nil {
+			return err
+		}
+		one := lane{office: t.office, txs: txs}
+		w := watchBlocks(ctx, t.office, before.Height)
+		if err := one.send(ctx, time.Now(), time.Now().Add(drainLimit), len(txs), 0); err != nil {
+			w.stop()
+			return err
+		}
+		if _, err := w.drained(len(txs)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// residentSet measures the memory of a daemon with very many accounts.
+func residentSet(ctx context.Context, l *ledgerBench) error {
+	t, err := l.plant(ctx, "tenmillion", l.sizes.tenMillion, 2)
+	if err != nil {
+		return err
+	}
+	if err := t.makeBlocks(ctx, l.sizes.tenMillion); err != nil {
+		return err
+	}
+	rss, err := residentBytes(t.node.PID())
+	if err != nil {
+		return err
+	}
+	l.cost("rss_10m.gib", gib(float64(rss)), "GiB", limit{gib(float64(l.sizes.tenMillion) * accountBytes), "a record and two hashes for each account"})
+	return t.close()
+}
+
+// accountBytes is an account's fields, which its checksum covers, and two hashes of the tree.
+const accountBytes = ledger.RecordSize - 32 + 2*32
+
+func gib(bytes float64) float64 { return bytes / (1 << 30) }
+
+// residentBytes reads a process's resident set.
+func residentBytes(pid int) (int64, error) {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "statm"))
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(b)
+	if len(fields) < 2 {
+		return 0, errors.New("/proc/PID/statm has another form than expected")
+	}
+	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
+// costTxs is how many transactions the blocks of block_cost have; costBlocks how many blocks are measured.
+const costTxs, costBlocks = 1000, 20
+
+// blockCost measures, in this process, what a block costs by the number of accounts on the ledger. Its signatures were verified before,
+// as they are in a daemon that took the transactions in.
+func blockCost(ctx context.Context, l *ledgerBench) error {
+	for _, accounts := range l.sizes.curve {
+		name := fmt.Sprintf("block_cost.%d.us", accounts)
+		if !l.wanted[name] {
+			continue
+		}
+		cost, hashes, err := costOn(ctx, accounts, min(l.sizes.senders, accounts))
+		if err != nil {
+			return err
+		}
+		l.cost(name, float64(cost)/float64(time.Microsecond), "us", limit{hashes / l.limits.hashes * 1e6, "the hashes of changed leaves and of what is above them, on all cores"})
+	}
+	return nil
+}
+
+// costOn returns the median time of a block, and how many SHA-256 compressions its changes need at least.
+func costOn(ctx context.Context, accounts, payers int) (cost time.Duration, hashes float64, err error) {
+	c := escd.Config{BlockMillis: 1000, LedgerNodeSecret: types.SHA256([]byte("chanbench node")), AccountSecret: types.SHA256([]byte("chanbench admin"))}
+	s, err := bigledger.State(c, accounts, payers)
+	if err != nil {
+		return 0, 0, err
+	}
+	s.SetWorkers(parallel)
+	s.Root()
+	senders, err := plantedSenders(s, payers)
+	if err != nil {
+		return 0, 0, err
+	}
+	pool, err := ledger.NewPool(s, 1)
+	if err != nil {
+		return 0, 0, err
+	}
+	var took []time.Duration
+	for i := range costBlocks {
+		var some []*sender
+		for k := range min(costTxs, payers) {
+			some = append(some, senders[(i*costTxs+k)%payers])
+		}
+		txs, err := signRounds(some, costTxs/len(some), s.Time(), payOne(1, accounts))
+		if err != nil {
+			return 0, 0, err
+		}
+		batch := ledger.DecodeBatch(raws(txs), parallel)
+		pool.Prepare(batch)
+		batch.Verify(parallel)
+		pool.Admit(batch)
+		for k := range txs {
+			txs[k].accepted()
+		}
+		m, err := pool.Cut(c.LedgerNodeSecret, s.Time())
+		if err != nil {
+			return 0, 0, err
+		}
+		start := time.Now()
+		done := s.Apply(s.Height()+1, s.Time()+1, [][]byte{m.Raw})
+		s.Root()
+		took = append(took, time.Since(start))
+		for k := range done.Results {
+			if r := done.Results[k]; r.Code != ledger.CodeOK {
+				return 0, 0, fmt.Errorf("transaction refused: %s", r.Text)
+			}
+		}
+		if len(done.Results) != len(txs) {
+			return 0, 0, fmt.Errorf("%d of %d transactions executed", len(done.Results), len(txs))
+		}
+		if err := errors.Join(pool.Applied(), ctx.Err()); err != nil {
+			return 0, 0, err
+		}
+		hashes = leastHashes(batch, accounts)
+	}
+	return median(took), hashes, nil
+}
+
+// leastHashes counts the compressions for the accounts that a batch of send_one changes: their leaves and every node above them once.
+func leastHashes(b *ledger.Batch, accounts int) float64 {
+	changed := map[uint32]bool{}
+	for i := range b.Len() {
+		changed[b.Head(i).From.User] = true
+		tx, err := ledger.DecodeTx(b.Raw(i))
+		if err != nil {
+			panic(err) // it was executed
+		}
+		changed[tx.Body.(ledger.SendOne).To.User] = true
+	}
+	n := 2 * len(changed)
+	for width := accounts; width > 1; width = (width + 1) / 2 {
+		above := map[uint32]bool{}
+		for i := range changed {
+			above[i/2] = true
+		}
+		n, changed = n+2*len(above), above
+	}
+	return float64(n)
+}

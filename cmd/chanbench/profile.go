@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/eschaton-network/chand/internal/devnet"
+)
+
+// profileAddr is where a daemon is to serve profiles of itself; empty when none are wanted.
+func (b *bench) profileAddr() (string, error) {
+	if b.profiles == "" {
+		return "", nil
+	}
+	ports, err := devnet.FreePorts(1)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("127.0.0.1:%d", ports[0]), nil
+}
+
+// profile saves where a daemon spends its processor time in the next seconds, if that is wanted, as NAME.pprof in the folder for
+// profiles. The function that it returns waits for it.
+func (b *bench) profile(ctx context.Context, addr, name string, seconds float64) (wait func() error) {
+	if addr == "" || name == "" {
+		return func() error { return nil }
+	}
+	done := make(chan error, 1)
+	go func() { done <- saveProfile(ctx, addr, filepath.Join(b.profiles, name+".pprof"), seconds) }()
+	return func() error { return <-done }
+}
+
+func saveProfile(ctx context.Context, addr, path string, seconds float64) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", addr, max(seconds, 1)), nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = errors.New(res.Status)
+	}
+	if err != nil {
+		return fmt.Errorf("profile of the daemon: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o600)
+}
