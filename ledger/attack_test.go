@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/eschaton-network/chand/types"
@@ -97,5 +98,27 @@ func TestRevivedAccountsAreForgotten(t *testing.T) {
 	w.s.reusable(n)
 	if len(n.freed) != 0 {
 		t.Errorf("%d entries of revived accounts would be visited again", len(n.freed))
+	}
+}
+
+// With a delay, a direct transaction can't be put into the queue of every block until it is executed once.
+func TestQueueHoldsATurnOnce(t *testing.T) {
+	g := testGenesis(1)
+	g.DirectDelay = 3
+	w := worldOf(t, g)
+	raw := Direct(w.sign(admin(1), SendOne{To: admin(1), Amount: 1}))
+	other := Direct(w.sign(admin(1), Broadcast{[]byte("its successor, too early")}))
+	var codes []uint32
+	for range 3 {
+		for _, r := range w.s.Apply(w.s.Height()+1, w.s.Time()+1, [][]byte{raw, raw, other}).Block {
+			codes = append(codes, r.Code)
+		}
+		w.s = restore(t, snapshot(t, w.s))
+	}
+	if want := []uint32{CodeOK, CodePending, CodeMsid, CodePending, CodePending, CodeMsid, CodePending, CodePending, CodeMsid}; !slices.Equal(codes, want) {
+		t.Errorf("codes %v, want %v", codes, want)
+	}
+	if done := w.s.Apply(w.s.Height()+1, w.s.Time()+1, nil).Results; len(done) != 1 || done[0].Code != CodeOK || len(w.s.queuedBy) != 0 {
+		t.Errorf("%v, %d turns wait", done, len(w.s.queuedBy))
 	}
 }

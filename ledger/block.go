@@ -215,10 +215,22 @@ func (b *block) enqueue(raw []byte) *Refusal {
 	}
 	b.out.Roots = append(b.out.Roots, tx.ID)
 	b.s.queue[due] = append(b.s.queue[due], queued{raw: slices.Clone(raw), place: place})
+	if b.s.genesis.DirectDelay > 0 {
+		b.s.queuedBy[tx.turn()] = true
+	}
 	return nil
 }
 
-// mayQueue keeps what can't be executed anyway out of the queue: it costs its sender nothing.
+// turn is an account's number for one transaction.
+type turn struct {
+	from types.AccountID
+	msid uint32
+}
+
+func (tx *Tx) turn() turn { return turn{tx.From, tx.Msid} }
+
+// mayQueue keeps what can't be executed anyway out of the queue: it costs its sender nothing. One transaction waits once: block after
+// block the same one would fill the queue for the price of one.
 func (s *State) mayQueue(tx *Tx) *Refusal {
 	rec := s.peek(tx.From)
 	switch {
@@ -226,6 +238,8 @@ func (s *State) mayQueue(tx *Tx) *Refusal {
 		return refuse(CodeBadUser, "account %s does not exist", tx.From)
 	case tx.Msid != rec.Msid:
 		return refuse(CodeMsid, "account %s is at number %d, the transaction has %d", tx.From, rec.Msid, tx.Msid)
+	case s.queuedBy[tx.turn()]:
+		return refuse(CodePending, "number %d of account %s waits for its block already", tx.Msid, tx.From)
 	case !s.signed(tx, rec):
 		return refuse(CodeSignature, "the signature does not fit account %s at number %d", tx.From, tx.Msid)
 	case s.available(tx.From, rec) < tx.Body.fee(tx.From):
@@ -245,6 +259,7 @@ func (b *block) direct() {
 			panic(r)
 		}
 		txs[i] = tx
+		delete(b.s.queuedBy, tx.turn())
 	}
 	b.s.verifyAhead(txs, true)
 	for i, tx := range txs {
@@ -301,9 +316,18 @@ func (d *decoder) queue(s *State) {
 		}
 		for i := 0; i < n && d.err == nil; i++ {
 			q := queued{place: Place{Msid: d.u32(), Position: d.u32()}, raw: d.bytes("a direct transaction", MaxTx)}
-			if _, r := decodeTx(q.raw); d.err == nil && r != nil {
+			tx, r := decodeTx(q.raw)
+			switch {
+			case d.err != nil:
+				return
+			case r != nil:
 				d.err = fmt.Errorf("direct transaction due in block %d: %w", h, r)
+				return
+			case s.queuedBy[tx.turn()]:
+				d.fail("number %d of account %s waits twice", tx.Msid, tx.From)
+				return
 			}
+			s.queuedBy[tx.turn()] = true
 			s.queue[h] = append(s.queue[h], q)
 		}
 		if d.err != nil {

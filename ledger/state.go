@@ -65,6 +65,8 @@ type State struct {
 	blockTxs types.Hash
 	// queue holds the direct transactions that wait for their block; queueHash is its part of the state root.
 	queue map[types.Height][]queued
+	// queuedBy has whose turns are in the queue.
+	queuedBy map[turn]bool
 
 	// stake has the leases and the validators.
 	stake stake
@@ -122,6 +124,7 @@ func emptyState(g Genesis) (*State, error) {
 		due:       make(map[types.Height][]types.ChannelID),
 		outputs:   make(map[OutPoint]*Output),
 		queue:     make(map[types.Height][]queued),
+		queuedBy:  make(map[turn]bool),
 		blockTxs:  merkle.EmptyRoot,
 		stake:     newStake(g),
 		period:    period{start: g.Time},

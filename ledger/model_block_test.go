@@ -1,0 +1,479 @@
+package ledger
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/eschaton-network/chand/types"
+)
+
+// apply is one block of the slow ledger.
+func (m *modelLedger) apply(time types.Time, txs [][]byte) {
+	before := max(m.time, m.start)
+	m.height++
+	m.time = max(m.time, min(time, math.MaxUint32))
+	m.results, m.block = nil, nil
+	if uint32(m.height)%m.g.DividendBlocks == 0 {
+		held := types.Amount(0)
+		for i := range m.nodes {
+			held += m.weight(uint16(i + 1))
+		}
+		m.start, m.factor = min(max(m.time, before+1), math.MaxUint32), 0
+		if held >= 65536 {
+			m.factor = m.pool / (held / 65536)
+		}
+	}
+	directs := uint32(0)
+	for _, raw := range txs {
+		switch raw[0] {
+		case 0x03:
+			m.block = append(m.block, m.message(raw))
+		case 0xD1:
+			directs++
+			m.block = append(m.block, m.include(raw[1:], Place{Msid: uint32(m.height), Position: directs}))
+		case 0xE1:
+			m.block = append(m.block, m.evidence(raw))
+		}
+	}
+	for _, tx := range m.queue[m.height] {
+		m.done(tx.Tx, tx.place, m.execute(tx.Tx, tx.place))
+	}
+	delete(m.queue, m.height)
+	m.release()
+	m.matchRequests()
+	m.changeKeys()
+	m.countVotes()
+	m.createNodes()
+	m.retrieve()
+	m.sweep()
+	m.bookProfits()
+	m.elect()
+	m.accepted, m.keys, m.votes, m.newNodes, m.retrievals = nil, nil, nil, nil, nil
+}
+
+func (m *modelLedger) done(tx *Tx, place Place, code uint32) {
+	m.results = append(m.results, TxDone{Place: place, Sender: tx.From, Msid: tx.Msid, Code: code})
+}
+
+func (m *modelLedger) message(raw []byte) uint32 {
+	msg, txs, r := decodeMessage(raw)
+	if r != nil {
+		return 32
+	}
+	n := m.node(msg.Node)
+	root := msg.Root()
+	switch {
+	case n == nil, n.Status&1 != 0:
+		return 5
+	case msg.Msid != n.Msid+1:
+		return 11
+	case int64(msg.Time) > int64(m.time)+60:
+		return 21
+	case !goodSignature(n.PublicKey, append(n.MessageHash[:], root[:]...), msg.Signature):
+		return 15
+	}
+	n.MessageHash, n.Msid, n.Mtim, n.Active = root, msg.Msid, uint32(msg.Time), m.height
+	n.profit -= 4096 + types.Amount(len(raw))
+	for i, tx := range txs {
+		place := Place{Node: msg.Node, Msid: msg.Msid, Position: uint32(i + 1)}
+		switch b := tx.Body.(type) {
+		case Connection:
+			n.Port, n.IPv4 = b.Port, b.IPv4
+			tx.From.Node = msg.Node
+			m.done(tx, place, 0)
+		case AcceptAccount:
+			m.done(tx, place, m.accept(msg.Node, tx.From.Node, b))
+		default:
+			code := uint32(5)
+			if tx.From.Node == msg.Node {
+				code = m.execute(tx, place)
+			}
+			m.done(tx, place, code)
+		}
+	}
+	return 0
+}
+
+func (m *modelLedger) accept(node, named uint16, b AcceptAccount) uint32 {
+	switch {
+	case named != node:
+		return 5
+	case b.Requester.Node == node:
+		return 13
+	}
+	m.accepted = append(m.accepted, requestKey{node, b.Requester, b.PublicKey})
+	return 0
+}
+
+func (m *modelLedger) include(raw []byte, place Place) uint32 {
+	due := m.height + types.Height(m.g.DirectDelay)
+	tx, r := decodeTx(raw)
+	code := uint32(0)
+	if r != nil {
+		code = r.Code
+	} else if m.g.DirectDelay > 0 {
+		code = m.mayQueue(tx)
+	}
+	if code != 0 {
+		m.done(tx, place, code)
+		return code
+	}
+	m.queue[due] = append(m.queue[due], modelTx{tx, place})
+	return 0
+}
+
+// mayQueue refuses what could not be executed now, and a second transaction of an account with a number that waits already.
+func (m *modelLedger) mayQueue(tx *Tx) uint32 {
+	a := m.account(tx.From)
+	switch {
+	case a == nil:
+		return 2
+	case tx.Msid != a.Msid:
+		return 11
+	}
+	for _, waiting := range m.queue {
+		for _, w := range waiting {
+			if w.From == tx.From && w.Msid == tx.Msid {
+				return 270
+			}
+		}
+	}
+	if !m.signed(tx) {
+		return 15
+	}
+	if fee, _, _ := modelPrice(tx.From, tx.Body); m.spendable(tx.From) < fee {
+		return 9
+	}
+	return m.mayAct(tx)
+}
+
+// evidence knows two messages of one number; other evidence has tests of its own.
+func (m *modelLedger) evidence(raw []byte) uint32 {
+	e, r := decodeEvidence(raw)
+	if r != nil {
+		return 273
+	}
+	a, _, _ := decodeMessage(e.Messages[0].Raw)
+	b, _, _ := decodeMessage(e.Messages[1].Raw)
+	n := m.node(a.Node)
+	if a.Node != b.Node || a.Msid != b.Msid || a.Root() == b.Root() || n == nil || n.Status&1 != 0 {
+		return 273
+	}
+	for i, x := range []*NodeMessage{a, b} {
+		root := x.Root()
+		msg := append(slices.Clone(e.Messages[i].Previous[:]), root[:]...)
+		if !goodSignature(n.PublicKey, msg, x.Signature) && (n.OldKey == types.Hash{} || !goodSignature(n.OldKey, msg, x.Signature)) {
+			return 273
+		}
+	}
+	m.cut(a.Node, e.Reporter)
+	return 0
+}
+
+func (m *modelLedger) release() {
+	for _, k := range sortedBonds(m.bonds) {
+		if k.Due == m.height && m.bonds[k] > 0 {
+			m.credit(k.From, m.bonds[k], true)
+			delete(m.bonds, k)
+		}
+	}
+}
+
+func (m *modelLedger) matchRequests() {
+	for _, k := range m.accepted {
+		i := slices.IndexFunc(m.reqs, func(r modelRequest) bool { return r.requestKey == k })
+		if i < 0 {
+			continue
+		}
+		m.reqs = slices.Delete(m.reqs, i, i+1)
+		m.newAccount(k.node, k.key, 1<<28)
+		m.node(k.node).profit += (1<<20 - 4096) / 16
+	}
+	for len(m.reqs) > 0 && m.reqs[0].at+64 <= m.height {
+		m.credit(m.reqs[0].requester, 1<<28, true)
+		m.reqs = m.reqs[1:]
+	}
+}
+
+func (m *modelLedger) changeKeys() {
+	for _, c := range m.keys {
+		n := m.node(c.node)
+		closed := n.Status&1 != 0
+		if closed && !c.opens || m.hasNode(c.key) {
+			continue
+		}
+		n.OldKey, n.PublicKey = n.PublicKey, c.key
+		if closed {
+			n.Status &^= 1
+			n.OldKey = types.Hash{}
+		}
+	}
+}
+
+// countVotes looks at each bit of each node: the last vote of each validator counts, and more than half of all decide.
+func (m *modelLedger) countVotes() {
+	last := map[vote]map[uint16]bool{}
+	for _, v := range m.votes {
+		if last[v.vote] == nil {
+			last[v.vote] = map[uint16]bool{}
+		}
+		last[v.vote][v.by] = v.set
+	}
+	for v, by := range last {
+		yes, no := 0, 0
+		for voter, set := range by {
+			if m.node(voter).Status&2 == 0 {
+				continue
+			}
+			if set {
+				yes++
+			} else {
+				no++
+			}
+		}
+		if 2*yes > len(m.vals) {
+			m.node(v.node).Status |= v.bit
+		} else if 2*no > len(m.vals) {
+			m.node(v.node).Status &^= v.bit
+		}
+	}
+}
+
+func (m *modelLedger) createNodes() {
+	for _, c := range m.newNodes {
+		to := c.by
+		if !m.hasNode(c.key) {
+			dead := m.deadNode()
+			if dead != 0 {
+				m.replaceNode(dead, c.key)
+			} else {
+				dead = m.addNode(c.key)
+				m.addAccount(dead, c.key, 0)
+			}
+			to = types.AccountID{Node: dead}
+		}
+		m.credit(to, 1<<36, true)
+	}
+}
+
+func (m *modelLedger) deadNode() uint16 {
+	wait := 40 * int64(m.g.DividendBlocks)
+	for i, n := range m.nodes {
+		id := uint16(i + 1)
+		gone := i >= len(m.g.Nodes) && n.Status&2 == 0 && int64(m.height) >= int64(n.Active)+wait && n.accounts[0].Balance <= 1<<20 &&
+			!m.pinned(types.AccountID{Node: id})
+		for k, a := range m.bonds {
+			gone = gone && (k.Node != id || a == 0)
+		}
+		for _, a := range n.accounts[1:] {
+			gone = gone && a.deletedAt != 0 && int64(m.height) >= int64(a.deletedAt)+wait
+		}
+		if gone {
+			return id
+		}
+	}
+	return 0
+}
+
+func (m *modelLedger) replaceNode(id uint16, key types.Hash) {
+	n := m.node(id)
+	m.replace(types.AccountID{Node: id}, key)
+	n.MessageHash = types.TaggedHash("chand/node", n.MessageHash[:], key[:])
+	n.PublicKey, n.OldKey, n.Mtim, n.Status, n.Port, n.IPv4, n.Active = key, types.Hash{}, 0, 0, 0, 0, m.height
+}
+
+func (m *modelLedger) retrieve() {
+	for _, c := range m.retrievals {
+		phase, code := m.phase(c)
+		t := m.account(c.from)
+		switch {
+		case code != 0:
+		case phase == 1:
+			t.PairedNode, t.PairedID, t.Time = c.by.Node, c.by.User, uint32(m.time)
+		default:
+			m.settle(c.from)
+			t.PairedNode, t.PairedID = 0, 0
+			all := m.spendable(c.from)
+			local, remote := all/4096, all/8192
+			t.Balance -= all
+			m.pool += local + remote
+			m.credit(c.by, all-local-remote, true)
+			if n := m.node(c.from.Node); n.Status&1 == 0 {
+				n.profit += local / 16
+			}
+			if c.by.User != 0 {
+				m.node(c.by.Node).profit += remote / 16
+			}
+		}
+	}
+}
+
+// sweep gives every account its turn once in the second half of a period; those used up are deleted.
+func (m *modelLedger) sweep() {
+	half := int64(m.g.DividendBlocks / 2)
+	if int64(m.height)%int64(m.g.DividendBlocks) < half {
+		return
+	}
+	for i, n := range m.nodes {
+		for user := range n.accounts {
+			id := types.AccountID{Node: uint16(i + 1), User: uint32(user)}
+			if int64(user/32)%half != (int64(m.height)+int64(id.Node))%half {
+				continue
+			}
+			a := m.settle(id)
+			if user != 0 && a.deletedAt == 0 && a.Balance <= 1<<20 && int64(m.time)-int64(a.LocalChange) >= int64(m.periodTime()) && !m.pinned(id) {
+				a.deletedAt = m.height
+				a.Status |= 1
+				a.PairedNode, a.PairedID = 0, uint32(m.height)
+			}
+		}
+	}
+}
+
+// bookProfits books each node's profit, shared, on its account 0, where a loss takes no more than there is.
+func (m *modelLedger) bookProfits() {
+	last := (uint32(m.height)+1)%m.g.DividendBlocks == 0
+	for i, n := range m.nodes {
+		if n.profit != 0 || last {
+			m.settle(types.AccountID{Node: uint16(i + 1)})
+		}
+	}
+	shared := m.share()
+	for i, n := range m.nodes {
+		id := types.AccountID{Node: uint16(i + 1)}
+		if n.profit == 0 && shared[id.Node] == 0 && !last {
+			continue
+		}
+		change := n.profit + shared[id.Node]
+		if last {
+			blocks := types.Amount(m.g.DividendBlocks)
+			change -= blocks * (4096 + types.Amount(len(n.accounts))*((1<<20)/blocks)/16/4)
+		}
+		a := m.settle(id)
+		change = max(change, -a.Balance)
+		a.Balance += change
+		m.pool -= change
+		n.profit = 0
+	}
+}
+
+func (m *modelLedger) share() map[uint16]types.Amount {
+	var top, members []uint16
+	for i, n := range m.nodes {
+		if n.profit > 0 {
+			top = append(top, uint16(i+1))
+		}
+	}
+	slices.SortStableFunc(top, func(a, b uint16) int { return cmp.Compare(m.node(b).profit, m.node(a).profit) })
+	top = top[:min(len(top), 100)]
+	for _, id := range top {
+		members = append(members, id)
+	}
+	for _, v := range m.vals {
+		members = append(members, v.Node)
+	}
+	members = slices.DeleteFunc(members, func(id uint16) bool { return m.node(id).Status&1 != 0 })
+	if len(top) == 0 || len(members) == 0 {
+		return nil
+	}
+	shared, pooled := map[uint16]types.Amount{}, types.Amount(0)
+	for _, id := range top {
+		part := m.node(id).profit / 5 * 2
+		shared[id] -= part
+		pooled += part
+	}
+	for _, id := range members {
+		shared[id] += pooled / types.Amount(len(members))
+	}
+	return shared
+}
+
+func (m *modelLedger) elect() {
+	if uint32(m.height)%m.g.DividendBlocks == 0 || m.reelect {
+		var all []Validator
+		for i, n := range m.nodes {
+			id := uint16(i + 1)
+			if n.Status&1 == 0 && int64(n.Active)+int64(m.g.DividendBlocks) >= int64(m.height) {
+				all = append(all, Validator{id, n.PublicKey, int64(max((m.weight(id)+m.leased(id))/(1<<20), 1))})
+			}
+		}
+		slices.SortStableFunc(all, func(a, b Validator) int { return cmp.Compare(b.Power, a.Power) })
+		if len(all) > 0 {
+			m.vals = all[:min(len(all), int(m.g.VIPMax))]
+		}
+	}
+	m.reelect = false
+	for i := range m.vals {
+		m.vals[i].PublicKey = m.node(m.vals[i].Node).PublicKey
+	}
+	m.mark()
+}
+
+// mark sets the status bits 1 and 2: who validates, and who is first.
+func (m *modelLedger) mark() {
+	for i, n := range m.nodes {
+		n.Status &^= 6
+		for at, v := range m.vals {
+			if int(v.Node) == i+1 {
+				n.Status |= 2
+				if at == 0 {
+					n.Status |= 4
+				}
+			}
+		}
+	}
+}
+
+// compare finds the first difference between the two ledgers.
+func (m *modelLedger) compare(t tb, s *State, out Outcome) {
+	t.Helper()
+	for i, r := range out.Block {
+		if m.block[i] != r.Code {
+			t.Fatalf("block %d: transaction %d of the block has code %d %q, the model says %d", m.height, i, r.Code, r.Text, m.block[i])
+		}
+	}
+	if len(out.Results) != len(m.results) {
+		t.Fatalf("block %d: %d results, the model has %d", m.height, len(out.Results), len(m.results))
+	}
+	for i, d := range out.Results {
+		if w := m.results[i]; d.Code != w.Code || d.Place != w.Place || d.Msid != w.Msid || d.Sender != w.Sender && d.Type != TypeConnection {
+			t.Fatalf("block %d: result %d is %+v, the model says %+v", m.height, i, d, w)
+		}
+	}
+	if s.Nodes() != len(m.nodes) || s.Pool() != m.pool {
+		t.Fatalf("block %d: %d nodes and %d in the pool, the model has %d and %d", m.height, s.Nodes(), s.Pool(), len(m.nodes), m.pool)
+	}
+	for i, n := range m.nodes {
+		id := uint16(i + 1)
+		want := n.Node
+		want.Accounts, want.Weight, want.Leased = uint32(len(n.accounts)), m.weight(id), m.leased(id)
+		if got, _ := s.Node(id); got != want {
+			t.Fatalf("block %d: node %d is\n%+v, the model says\n%+v", m.height, id, got, want)
+		}
+		for user, a := range n.accounts {
+			id := types.AccountID{Node: id, User: uint32(user)}
+			if got, _ := s.Record(id); got != a.Record {
+				t.Fatalf("block %d: account %s is\n%+v, the model says\n%+v", m.height, id, got, a.Record)
+			}
+		}
+	}
+	maps.DeleteFunc(m.bonds, func(_ BondKey, a types.Amount) bool { return a == 0 })
+	if !maps.Equal(s.stake.bonds, m.bonds) || !slices.Equal(s.Validators(), m.vals) {
+		t.Fatalf("block %d: bonds %v, validators %v, the model has %v and %v", m.height, s.stake.bonds, s.Validators(), m.bonds, m.vals)
+	}
+	if !maps.Equal(s.registry.certificates, m.certs) || !maps.Equal(s.registry.roles, m.roles) || s.registry.policy.Version != m.policy.Version {
+		t.Fatalf("block %d: certificates, roles or policy differ", m.height)
+	}
+	waits := 0
+	for _, r := range m.reqs {
+		if s.requests.open[r.requestKey] == nil {
+			t.Fatalf("block %d: a request of %s for node %d waits in the model only", m.height, r.requester, r.node)
+		}
+		waits++
+	}
+	if waits != len(s.requests.open) {
+		t.Fatalf("block %d: %d requests wait, in the model %d", m.height, len(s.requests.open), waits)
+	}
+}
