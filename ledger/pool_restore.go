@@ -58,7 +58,7 @@ func (p *Pool) restoreTx(l Logged) error {
 	if l.Place.Msid <= p.last+uint32(p.signed) {
 		return nil
 	}
-	tx, r := decodeTx(l.Raw)
+	tx, r := decodeOwn(l.Raw)
 	if r != nil {
 		return fmt.Errorf("restore transaction %s: %w", l.Place, r)
 	}
@@ -80,7 +80,7 @@ func (p *Pool) restoreTx(l Logged) error {
 func (p *Pool) restored(tx *Tx, place Place) {
 	p.txs++
 	p.bytes += len(tx.raw)
-	if tx.From.Node != p.node || p.s.peek(tx.From) == nil {
+	if tx.ofNode() || tx.From.Node != p.node || p.s.peek(tx.From) == nil {
 		return
 	}
 	w := p.senders[tx.From.User]

@@ -150,9 +150,11 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	ids := make([]types.Hash, len(done.Results))
 	for i, t := range done.Results {
 		ids[i] = t.ID
-		if t.Code == ledger.CodeOK {
+		switch {
+		case t.Type == ledger.TypeConnection: // the node's own, nobody asked for it
+		case t.Code == ledger.CodeOK:
 			r.txs++
-		} else {
+		default:
 			r.refused++
 		}
 	}

@@ -49,7 +49,8 @@ type desk struct {
 	// pool is guarded by app.mu, as are deadlines (of messages that no block has) and the order of records in the log.
 	pool      *ledger.Pool
 	deadlines map[uint32]types.Height
-	closed    error // guarded by app.mu: why nothing is admitted any more
+	closed    error        // guarded by app.mu: why nothing is admitted any more
+	announced types.Height // guarded by app.mu: when the office's address was put into a message last
 
 	durable atomic.Uint32 // number of the last message whose signature is in the log for good
 	cutting chan struct{} // wakes the cutter

@@ -1,7 +1,9 @@
 package escd
 
 import (
+	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/eschaton-network/chand/ledger"
@@ -141,6 +143,7 @@ func (d *desk) sender() {
 	sent := map[uint32]types.Height{}
 	for {
 		head, next := d.app.wait()
+		d.announce(head.Height)
 		if !d.n.alone(head.Height) {
 			d.sendDue(head.Height, sent)
 		}
@@ -181,4 +184,56 @@ func (d *desk) executedUpTo() uint32 {
 	d.app.mu.RLock()
 	defer d.app.mu.RUnlock()
 	return d.last()
+}
+
+// announce says in the next message where our office listens, when the ledger does not know it; and, so that the node counts as active,
+// twice in a dividend period when it has nothing else to say.
+func (d *desk) announce(head types.Height) {
+	at := d.n.officeAt.Load()
+	if at == nil {
+		return
+	}
+	c := connectionOf(*at)
+	d.app.mu.Lock()
+	defer d.app.mu.Unlock()
+	n, err := d.app.state.Node(d.node)
+	idle := head > n.Active+types.Height(d.app.state.Genesis().DividendBlocks/2)
+	if err != nil || d.closed != nil || (n.Port == c.Port && n.IPv4 == c.IPv4 && !idle) || d.announced != 0 && d.announced+announceAgain > head {
+		return
+	}
+	place, err := d.pool.Speak(c.Bytes())
+	if err != nil {
+		d.fail(err)
+		return
+	}
+	d.announced = max(head, 1)
+	until, ok := d.deadlines[place.Msid]
+	if !ok {
+		until = head + d.promise
+		d.deadlines[place.Msid] = until
+	}
+	d.log.admitted(promised{msid: place.Msid, first: place.Position, deadline: until, txs: [][]byte{c.Bytes()}}, func(err error) {
+		if err != nil {
+			go d.broken(err) // announce holds app.mu
+		}
+	})
+	d.wakeCutter()
+}
+
+// announceAgain is after how many blocks an announcement that did not arrive is made once more: messages wait as long at most.
+const announceAgain = 2 * minPromise
+
+// connectionOf is an office's address as nodes announce it; without an IPv4 address that others could use, the port alone.
+func connectionOf(addr string) ledger.Connection {
+	var c ledger.Connection
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return c
+	}
+	c.Port = a.Port()
+	if ip := a.Addr().Unmap(); ip.Is4() && !ip.IsUnspecified() {
+		b := ip.As4()
+		c.IPv4 = binary.LittleEndian.Uint32(b[:])
+	}
+	return c
 }

@@ -538,3 +538,30 @@ func FuzzDeskLog(f *testing.F) {
 		}
 	})
 }
+
+// TestAnnounce: the ledger learns where the office listens, once, and again when it has moved.
+func TestAnnounce(t *testing.T) {
+	home := t.TempDir()
+	for range 2 {
+		n := start(t, testConfig(t, home, "a"))
+		record := func() ledger.Node {
+			n.app.mu.RLock()
+			defer n.app.mu.RUnlock()
+			r, err := n.app.state.Node(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		await(t, n, "address of the office", func() bool { r := record(); return r.Port != 0 && officeAddress(r) == n.OfficeAddr() })
+		was := record().Msid
+		head, _ := n.Head()
+		awaitHeight(t, n, head.Height+3)
+		if r := record(); r.Msid != was {
+			t.Errorf("message %d follows message %d without a reason", r.Msid, was)
+		}
+		if err := n.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -108,6 +108,11 @@ func encodeRecord(b []byte, r *blockRecord) ([]byte, *recordLinks, error) {
 	return w.b, l, nil
 }
 
+// ofAccount tells whether a transaction is an account's, and not its node's own record.
+func ofAccount(t *ledger.TxDone) bool {
+	return !t.Sender.IsZero() && t.Type != ledger.TypeConnection && t.Type != ledger.TypeAcceptAccount
+}
+
 func isDeposit(e ledger.Event) bool { _, ok := e.(ledger.Deposited); return ok }
 
 func allFrom(deposits []ledger.Event, sender types.AccountID) bool {
@@ -143,7 +148,7 @@ func (w *writer) txItem(r *blockRecord, t ledger.TxDone, deposits []ledger.Event
 	w.u32(uint32(len(deposits)))
 	w.raw([]byte(text))
 	l.ids = append(l.ids, idAt{idPrefix(t.ID), uint64(at - start)})
-	if !t.Sender.IsZero() {
+	if ofAccount(&t) {
 		l.entries = append(l.entries, entry{t.Sender, at - start, at - start + txItemLink, false})
 	}
 	for _, e := range deposits {
@@ -275,7 +280,7 @@ func (d *reader) txItem(r *blockRecord, wanted interest, links *recordLinks, at 
 	}
 	if links != nil {
 		links.ids = append(links.ids, idAt{idPrefix(t.ID), uint64(at)})
-		if !t.Sender.IsZero() {
+		if ofAccount(&t) {
 			links.entries = append(links.entries, entry{t.Sender, at, at + txItemLink, false})
 		}
 	}

@@ -38,7 +38,9 @@ type Node struct {
 	peers   *peers
 	routes  routes
 	clients clients
-	states  sm.Store // CometBFT's: who the validators are
+	// officeAt is where the office listens, once it does.
+	officeAt atomic.Pointer[string]
+	states   sm.Store // CometBFT's: who the validators are
 
 	// own is this daemon's account; ownReady is closed once it is known.
 	own      types.AccountID

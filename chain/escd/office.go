@@ -73,6 +73,7 @@ func openOffice(n *Node) (*office, error) {
 		fail(w, http.StatusNotFound, Problem{Code: "not_found", Message: fmt.Sprintf("no %.10s %.100q here", r.Method, r.URL.Path),
 			Next: "the office has /v1/genesis, info, blocks, accounts, transactions, counts"})
 	})
+	n.officeAt.Store(&o.addr)
 	o.server = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

@@ -153,7 +153,7 @@ func (n *Node) officesOf(node uint16) (key types.Hash, out []*Client) {
 
 // officeAddress is where a node said that its office listens.
 func officeAddress(r ledger.Node) string {
-	ip := net.IPv4(byte(r.IPv4>>24), byte(r.IPv4>>16), byte(r.IPv4>>8), byte(r.IPv4))
+	ip := net.IPv4(byte(r.IPv4), byte(r.IPv4>>8), byte(r.IPv4>>16), byte(r.IPv4>>24)) // as the original has it
 	return net.JoinHostPort(ip.String(), strconv.Itoa(int(r.Port)))
 }
 
