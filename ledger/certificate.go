@@ -44,9 +44,6 @@ type Certificate struct {
 // Holds tells whether the certificate holds at a time.
 func (c *Certificate) Holds(at types.Time) bool { return !c.Revoked && at < c.Expires }
 
-// certificateSize is the size of a certificate's encoding.
-const certificateSize = 14 + 32 + 4 + 4 + 4 + 1
-
 // append writes a certificate as it is hashed and stored in snapshots.
 func (c *Certificate) append(b []byte) []byte {
 	le := binary.LittleEndian
