@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"math"
 	"slices"
 	"testing"
 
@@ -90,6 +91,7 @@ func TestRevivedAccountsAreForgotten(t *testing.T) {
 		r.Status |= StatusDeleted
 		r.PairedID = 1
 		n.freed = append(n.freed, freed{id.User, 1})
+		n.deleted++
 		if i > 0 {
 			w.s.revive(id)
 		}
@@ -120,5 +122,43 @@ func TestQueueHoldsATurnOnce(t *testing.T) {
 	}
 	if done := w.s.Apply(w.s.Height()+1, w.s.Time()+1, nil).Results; len(done) != 1 || done[0].Code != CodeOK || len(w.s.queuedBy) != 0 {
 		t.Errorf("%v, %d turns wait", done, len(w.s.queuedBy))
+	}
+}
+
+// Heights and numbers of validators that do not fit are refused before there is a ledger.
+func TestGenesisBounds(t *testing.T) {
+	for name, change := range map[string]func(g *Genesis){
+		"more authorities than validators": func(g *Genesis) { g.Authorities, g.VIPMax = []uint16{1, 2}, 1 },
+		"period":                           func(g *Genesis) { g.DividendBlocks = maxPeriodBlocks + 2 },
+		"unbonding":                        func(g *Genesis) { g.UnbondingBlocks = math.MaxUint32 },
+	} {
+		g := testGenesis(2)
+		change(&g)
+		if _, err := NewState(g); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// Closing a node takes from its own bonds alone, and none of them is forgotten in the index by node.
+func TestBondsOfNode(t *testing.T) {
+	g := testGenesis(3)
+	g.UnbondingBlocks = 2
+	w := worldOf(t, g)
+	w.do(admin(1), Lease{Node: 2, Amount: 800})
+	w.do(admin(1), Lease{Node: 3, Amount: 80})
+	w.do(admin(1), CancelLease{Node: 2, Amount: 80})
+	w.s = restore(t, snapshot(t, w.s))
+	if len(w.s.stake.ofNode[2]) != 2 || len(w.s.stake.ofNode[3]) != 1 {
+		t.Fatalf("bonds by node: %v", w.s.stake.ofNode)
+	}
+	w.s.Apply(w.s.Height()+1, w.s.Time()+1, [][]byte{w.double(2, admin(3)).Encode()})
+	if a, b := w.s.Bond(BondKey{Node: 2, From: admin(1)}), w.s.Bond(BondKey{Node: 3, From: admin(1)}); a != 630 || b != 80 {
+		t.Errorf("bonds of %d and %d units left, want 630 and 80", a, b)
+	}
+	w.do(admin(1), CancelLease{Node: 2, Amount: 630})
+	w.blocks(3)
+	if len(w.s.stake.ofNode[2]) != 0 || len(w.s.stake.ofNode) != 1 {
+		t.Errorf("bonds by node: %v", w.s.stake.ofNode)
 	}
 }

@@ -93,35 +93,27 @@ func (s *State) deadNode() uint16 {
 			n.Status&NodeVIP != 0 || s.pinned(id) || !s.deserted(n) {
 			continue
 		}
-		if s.forgotten(silent, silent) && !s.bonded(id.Node) {
+		if s.forgotten(silent, silent) && len(s.stake.ofNode[id.Node]) == 0 { // nor stake that is still being released
 			return id.Node
 		}
 	}
 	return 0
 }
 
-// bonded tells whether stake that was put behind a node is still being released.
-func (s *State) bonded(node uint16) bool {
-	for k := range s.stake.bonds {
-		if k.Node == node {
-			return true
-		}
-	}
-	return false
-}
-
-// deserted tells whether all accounts of a node but account 0 are deleted and may be given away.
+// deserted tells whether all accounts of a node but account 0 are deleted and may be given away. It looks at the last one deleted alone,
+// because their number is known: walking over all would make many new nodes in one block dear.
 func (s *State) deserted(n *ledgerNode) bool {
-	gone := 0
-	for _, f := range n.freed {
-		if !n.void(f) {
-			gone++
-			if !s.forgotten(uint64(f.at), uint64(f.at)+reusePeriods*uint64(s.genesis.DividendBlocks)) {
-				return false
-			}
-		}
+	if n.deleted != n.accounts.len()-1 {
+		return false
 	}
-	return gone == n.accounts.len()-1
+	for len(n.freed) > 0 && n.void(n.freed[len(n.freed)-1]) {
+		n.freed = n.freed[:len(n.freed)-1]
+	}
+	if len(n.freed) == 0 {
+		return true
+	}
+	at := uint64(n.freed[len(n.freed)-1].at)
+	return s.forgotten(at, at+reusePeriods*uint64(s.genesis.DividendBlocks))
 }
 
 // replaceNode gives a dead node's number to another owner. Its message numbers go on, so that no place has two transactions; its chain of

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/eschaton-network/chand/types"
@@ -93,6 +94,8 @@ func decodeEvidence(raw []byte) (e Evidence, _ *Refusal) {
 		m := SignedMessage{Previous: r.hash()}
 		if n := r.u32(); n <= MaxMessage && r.fits(int(n), 1) {
 			m.Raw = r.take(int(n))
+		} else {
+			r.short = true
 		}
 		e.Messages = append(e.Messages, m)
 	}
@@ -243,7 +246,7 @@ func (s *State) cut(log *eventLog, node uint16, offence uint8, reporter types.Ac
 	s.payDividend(admin) // its maintenance fee comes first, so that the cut is of what is there
 	total := s.record(admin).Balance / cutDivisor
 	s.addBalance(admin, -total)
-	for _, k := range slices.DeleteFunc(s.Bonds(), func(k BondKey) bool { return k.Node != node }) {
+	for _, k := range slices.SortedFunc(maps.Keys(s.stake.ofNode[node]), compareBonds) {
 		part := s.stake.bonds[k] / cutDivisor
 		s.addBond(k, -part)
 		total += part

@@ -65,6 +65,8 @@ const (
 	dividendSeconds = 1 << 20
 	// minDividendBlocks lets the second half of a period hold the sweep.
 	minDividendBlocks = 4
+	// maxPeriodBlocks keeps heights that lie a period ahead within their 32 bits for the first three billion blocks.
+	maxPeriodBlocks = 1 << 30
 	// defaultVIPMax is A19's.
 	defaultVIPMax = 31
 	// maxVIPMax bounds commits: one signature of some 100 bytes each.
@@ -100,6 +102,12 @@ func (g *Genesis) periods() error {
 		return fmt.Errorf("genesis: admission %.20q: want %q or %q", g.Admission, AdmissionOpen, AdmissionEnrolled)
 	case g.Admission == AdmissionEnrolled && len(g.Admins) == 0:
 		return fmt.Errorf("genesis: admission is %q, but there are no admins who could enrol anybody", g.Admission)
+	}
+	if len(g.Authorities) > int(g.VIPMax) {
+		return fmt.Errorf("genesis: %d authorities, but at most %d validators (vip_max)", len(g.Authorities), g.VIPMax)
+	}
+	if max(g.DividendBlocks, g.UnbondingBlocks) > maxPeriodBlocks {
+		return fmt.Errorf("genesis: periods of %d and %d blocks: at most %d", g.DividendBlocks, g.UnbondingBlocks, maxPeriodBlocks)
 	}
 	for i, n := range g.Authorities {
 		if n == 0 || int(n) > len(g.Nodes) || slices.Contains(g.Authorities[:i], n) {

@@ -50,6 +50,7 @@ func (s *State) deleteUsedUp(log *eventLog, id types.AccountID) {
 	n := s.node(id.Node)
 	n.dropVoid()
 	n.freed = append(n.freed, freed{id.User, s.height})
+	n.deleted++
 	s.touch(id)
 	log.emit(AccountDeleted{ID: id, Left: r.Balance})
 }
@@ -58,6 +59,7 @@ func (s *State) deleteUsedUp(log *eventLog, id types.AccountID) {
 func (s *State) revive(id types.AccountID) {
 	r := s.record(id)
 	r.Status &^= StatusDeleted
+	s.node(id.Node).deleted--
 	r.PairedID = 0
 	r.RemoteChange = uint32(s.stamp())
 	s.touch(id)
@@ -123,6 +125,7 @@ func (s *State) newAccount(node uint16, key [32]byte, balance types.Amount) type
 		return id
 	}
 	n.freed = n.freed[1:]
+	n.deleted--
 	id := types.AccountID{Node: node, User: user}
 	s.replaceAccount(id, key)
 	s.addBalance(id, balance)
@@ -184,6 +187,7 @@ func (n *ledgerNode) findFreed() {
 	for user := range uint32(n.accounts.len()) {
 		if r := n.accounts.at(user); r.Status&StatusDeleted != 0 {
 			n.freed = append(n.freed, freed{user, r.deletedAt()})
+			n.deleted++
 		}
 	}
 	slices.SortFunc(n.freed, func(a, b freed) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.user, b.user)) })

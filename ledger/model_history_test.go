@@ -96,7 +96,14 @@ func (c *chronicle) target() types.AccountID {
 
 func (c *chronicle) nodeID() uint16 { return uint16(c.pick(len(c.m.nodes) + 2)) }
 
-func (c *chronicle) key() [32]byte { return c.keys[c.pick(len(c.keys))] }
+// key is one of a few, so that accounts share them, or rarely a new one.
+func (c *chronicle) key() [32]byte {
+	if c.pick(12) == 0 {
+		c.learn(secretOf(fmt.Sprint("new key ", len(c.keys))))
+		return c.keys[len(c.keys)-1]
+	}
+	return c.keys[c.pick(len(c.keys))]
+}
 
 // amount draws from the edges: of shifts, of deposits, of what the account has, of int64.
 func (c *chronicle) amount(from types.AccountID) types.Amount {
@@ -178,11 +185,17 @@ func (c *chronicle) body(from types.AccountID) Body {
 	case TypeCreateNode:
 		return CreateNode{}
 	case TypeRetrieveFunds:
-		return RetrieveFunds{c.target()}
+		return c.retrieve(from)
 	case TypeChangeAccountKey:
 		return ChangeAccountKey{PublicKey(k), c.proof(k)}
 	case TypeChangeNodeKey:
-		return ChangeNodeKey{c.nodeID(), PublicKey(k), c.proof(k)}
+		b := ChangeNodeKey{c.nodeID(), PublicKey(k), c.proof(k)}
+		for i, n := range c.m.nodes {
+			if n.Status&1 != 0 && c.pick(2) == 0 {
+				b.Node = uint16(i + 1)
+			}
+		}
+		return b
 	case TypeSetAccountStatus:
 		return status()
 	case TypeUnsetAccountStatus:
@@ -212,6 +225,24 @@ func (c *chronicle) body(from types.AccountID) Body {
 		return c.cancel(from)
 	}
 	return c.setPolicy(from)
+}
+
+// retrieve aims mostly at an account with the sender's key, at best one that it has locked already.
+func (c *chronicle) retrieve(from types.AccountID) Body {
+	me := c.m.account(from)
+	best := c.target()
+	for i, n := range c.m.nodes {
+		for user, a := range n.accounts {
+			id := types.AccountID{Node: uint16(i + 1), User: uint32(user)}
+			if me == nil || c.pick(8) == 0 || id.Node == from.Node || a.PublicKey != me.PublicKey {
+				continue
+			}
+			if best = id; a.PairedNode == from.Node && a.PairedID == from.User {
+				return RetrieveFunds{id}
+			}
+		}
+	}
+	return RetrieveFunds{best}
 }
 
 func (c *chronicle) cancel(from types.AccountID) Body {
@@ -393,7 +424,7 @@ func (c *chronicle) step() {
 	c.rand = rand.New(rand.NewPCG(rapid.Uint64().Draw(c.t, "step"), 0))
 	switch c.pick(40) {
 	case 0:
-		for range c.pick(60) {
+		for range c.pick(200) {
 			c.mine(nil)
 		}
 	case 1, 2:
@@ -425,7 +456,7 @@ func TestModel(t *testing.T) {
 	blocks, codes, events := 0, map[uint32]int{}, map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		c := newChronicle(t)
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+		for range rapid.IntRange(10, 50).Draw(t, "steps") {
 			c.step()
 			for k, n := range c.seen {
 				events[k] += n

@@ -91,6 +91,7 @@ type ledgerNode struct {
 	dirty    dirtySet // account numbers changed since the last Root
 	changed  bool     // Node changed since the last Root
 	freed    []freed  // deleted accounts, in the order of deletion
+	deleted  int      // how many are deleted now
 	// profit is what the node has earned in the block being applied.
 	profit types.Amount
 }

@@ -66,7 +66,9 @@ func (g Genesis) GenesisValidators() []Validator {
 
 // stake holds leases and validators.
 type stake struct {
-	bonds    map[BondKey]types.Amount
+	bonds map[BondKey]types.Amount
+	// ofNode has the keys of each node's bonds: what closes one node must not walk over the stake of all.
+	ofNode   map[uint16]map[BondKey]bool
 	tree     merkle.Map
 	releases map[types.Height][]BondKey
 	// validators are those that CometBFT was told of last.
@@ -78,7 +80,7 @@ type stake struct {
 }
 
 func newStake(g Genesis) stake {
-	return stake{bonds: map[BondKey]types.Amount{}, releases: map[types.Height][]BondKey{}, validators: g.GenesisValidators()}
+	return stake{bonds: map[BondKey]types.Amount{}, ofNode: map[uint16]map[BondKey]bool{}, releases: map[types.Height][]BondKey{}, validators: g.GenesisValidators()}
 }
 
 // freeze returns what a snapshot holds.
@@ -118,6 +120,9 @@ func (s *State) addBond(k BondKey, a types.Amount) {
 	case now == 0:
 		s.pin(k.From, -1)
 		delete(s.stake.bonds, k)
+		if delete(s.stake.ofNode[k.Node], k); len(s.stake.ofNode[k.Node]) == 0 {
+			delete(s.stake.ofNode, k.Node)
+		}
 		s.stake.tree.Delete(k.Key())
 	default:
 		s.stake.bonds[k] = now
@@ -125,6 +130,10 @@ func (s *State) addBond(k BondKey, a types.Amount) {
 	}
 	if was == 0 {
 		s.pin(k.From, 1) // whoever owns the account gets the stake back
+		if s.stake.ofNode[k.Node] == nil {
+			s.stake.ofNode[k.Node] = make(map[BondKey]bool)
+		}
+		s.stake.ofNode[k.Node][k] = true
 	}
 	if k.Due == 0 {
 		s.touchNode(k.Node).Leased += a
