@@ -28,6 +28,8 @@ const (
 	laneCount = 8
 	// maxSigned bounds the bytes that are signed ahead.
 	maxSigned = 1 << 30
+	// signAhead is for how much of the window's length transactions are signed at most.
+	signAhead = 1.5
 	// watchEvery is how often the newest block is asked for: an error of a hundredth of a block time.
 	watchEvery = 10 * time.Millisecond
 	// busyPause is how long a lane waits when the office has no room.
@@ -90,19 +92,21 @@ func (f *traffic) left() float64 { return cores() - f.busy.Seconds()/f.took.Seco
 // machine does.
 func (f *traffic) perTransfer() float64 { return f.used.Seconds() * 1e6 / float64(f.total) }
 
-// signLanes signs about n transactions in all.
-func signLanes(senders []*sender, n int, l load) ([]lane, error) {
-	lanes := make([]lane, min(laneCount, len(senders)))
-	per := len(senders) / len(lanes)
-	ahead := *senders[0]
-	sample, err := senders[0].sign(&ahead, l.body(rand.New(rand.NewPCG(0, 0))), now())
+// signLanes signs n transactions for a window, or fewer where that would take much longer than the window: to sign costs about what
+// it costs to verify, so what can be signed in that time is more than a daemon takes.
+func signLanes(senders []*sender, n int, window time.Duration, l load) ([]lane, error) {
+	start := time.Now()
+	samples, err := signRounds(senders, 1, now(), l.body) // never sent
 	if err != nil {
 		return nil, err
 	}
-	size := len(sample.raw)
-	each := max(min(n, maxSigned/size)/len(senders), l.batch/per+1)
+	per := float64(time.Since(start)) / float64(len(samples))
+	n = int(min(float64(n), signAhead*float64(window)/per, float64(maxSigned/len(samples[0].raw))))
+	lanes := make([]lane, min(laneCount, len(senders)))
+	share := len(senders) / len(lanes)
+	each := max(n/len(senders), l.batch/share+1)
 	for i := range lanes {
-		if lanes[i].txs, err = signRounds(senders[i*per:(i+1)*per], each, now(), l.body); err != nil {
+		if lanes[i].txs, err = signRounds(senders[i*share:(i+1)*share], each, now(), l.body); err != nil {
 			return nil, err
 		}
 	}

@@ -59,7 +59,7 @@ func fourValidators(ctx context.Context, l *ledgerBench) (err error) {
 	window := l.window(loads)
 	var lanes []lane
 	for _, t := range towns {
-		mine, err := signLanes(t.senders, int(1.5*quarterRate*cores()*window.Seconds()/validators), load)
+		mine, err := signLanes(t.senders, int(1.5*quarterRate*cores()*window.Seconds()/validators), window/validators, load)
 		if err != nil {
 			return err
 		}

@@ -110,7 +110,7 @@ func now() types.Time { return types.Time(time.Now().Unix()) }
 // run signs a load ahead and puts it on the town's office for a window. perSecond is a guess at the rate, of which half as much again
 // is signed.
 func (t *town) run(ctx context.Context, b *bench, window time.Duration, perSecond float64, l load) (*traffic, error) {
-	lanes, err := signLanes(t.senders, int(1.5*perSecond*window.Seconds()), l)
+	lanes, err := signLanes(t.senders, int(1.5*perSecond*window.Seconds()), window, l)
 	if err != nil {
 		return nil, err
 	}

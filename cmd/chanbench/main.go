@@ -32,6 +32,8 @@ type options struct {
 	json      bool
 	dir       string
 	blockTime time.Duration
+	// binary is the daemon to measure, empty: built from the sources.
+	binary string
 	// only are the figures to measure, empty: all; profiles is the folder for processor profiles of the daemons, empty: none.
 	only     []string
 	profiles string
@@ -59,6 +61,7 @@ func command() *cobra.Command {
 	root.PersistentFlags().IntVar(&o.seconds, "seconds", 20, "how long to measure, all figures together; setting up comes on top")
 	root.PersistentFlags().BoolVar(&o.json, "json", false, "one JSON object a line instead of a table")
 	root.PersistentFlags().StringVar(&o.dir, "dir", "", "where the daemons' homes go, so which disk is measured; empty: a temporary folder")
+	root.PersistentFlags().StringVar(&o.binary, "chand", "", "the daemon to measure, an absolute path; empty: built from the sources")
 	root.PersistentFlags().DurationVar(&o.blockTime, "block-time", time.Second, "time between blocks of the ledger")
 	for _, sub := range []struct {
 		name, short string
@@ -91,10 +94,12 @@ func run(cmd *cobra.Command, o options, measure func(context.Context, *bench) er
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{options: o, say: func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }}
-	b.say("building chand")
-	binary, err := devnet.Build(ctx, dir)
-	if err != nil {
-		return err
+	binary := o.binary
+	if binary == "" {
+		b.say("building chand")
+		if binary, err = devnet.Build(ctx, dir); err != nil {
+			return err
+		}
 	}
 	b.say("measuring this machine")
 	if b.limits, err = measureLimits(ctx, dir); err != nil {
