@@ -7,6 +7,7 @@ import (
 
 	"github.com/eschaton-network/chand/ledger"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
+	"github.com/eschaton-network/chand/types"
 )
 
 // maxBlockEvents bounds the events of one answer: some 3 MB of JSON.
@@ -77,10 +78,42 @@ func pbLedgerEvent(b ledger.BlockInfo, event ledger.Event) *chandv1.LedgerEvent 
 		out.Type, out.Node, out.Amount, out.To = "node_closed", uint32(e.Node), e.Amount.String(), accountText(e.Reporter)
 		out.Text = fmt.Sprintf("offence %d; the reporter got %s", e.Offence, e.Reward)
 	default:
+		pbRulesEvent(out, event)
+	}
+	return out
+}
+
+// pbRulesEvent is the rest of pbLedgerEvent: what changes accounts and nodes besides transfers. Types that have no line here are shown as text.
+func pbRulesEvent(out *chandv1.LedgerEvent, event ledger.Event) {
+	switch e := event.(type) {
+	case ledger.Dividend:
+		out.Type, out.To, out.Amount = "dividend", e.To.String(), e.Amount.String()
+	case ledger.NodeProfit:
+		out.Type, out.Node, out.To, out.Amount = "node_profit", uint32(e.Node), types.AccountID{Node: e.Node}.String(), e.Booked.String()
+	case ledger.AccountDeleted:
+		out.Type, out.Account, out.Amount = "account_deleted", e.ID.String(), e.Left.String()
+	case ledger.AccountRequested:
+		out.Type, out.Account, out.Node, out.To, out.Data = "account_requested", e.Requester.String(), uint32(e.Node), accountText(e.ID), e.PublicKey.String()
+	case ledger.NodeConnected:
+		out.Type, out.Node, out.Text = "node_connected", uint32(e.Node), officeText(ledger.Node{Port: e.Port, IPv4: e.IPv4})
+	case ledger.NodeCreated:
+		out.Type, out.Node, out.Account, out.Data = "node_created", uint32(e.Node), e.By.String(), e.PublicKey.String()
+	case ledger.NodeKeyChanged:
+		out.Type, out.Node, out.Data = "node_key_changed", uint32(e.Node), e.PublicKey.String()
+	case ledger.NodeStatusChanged:
+		out.Type, out.Node, out.Text = "node_status_changed", uint32(e.Node), fmt.Sprintf("status %08x", e.Status)
+	case ledger.AccountStatusChanged:
+		out.Type, out.Account, out.Text = "account_status_changed", e.ID.String(), fmt.Sprintf("status %04x", e.Status)
+	case ledger.Retrieval:
+		out.Type, out.Account, out.To, out.Amount = "retrieval", e.Account.String(), e.By.String(), e.Amount.String()
+	case ledger.AccountLogged:
+		out.Type, out.Id, out.Account, out.Data = "account_logged", e.TxID.String(), e.ID.String(), hex.EncodeToString(e.Record[:])
+	case ledger.Enrolled:
+		out.Type, out.Account, out.Data, out.Text = "enrolled", e.By.String(), e.PublicKey.String(), fmt.Sprintf("roles %02x", e.Roles)
+	default:
 		out.Type = snake(strings.TrimPrefix(fmt.Sprintf("%T", event), "ledger."))
 		out.Text = fmt.Sprintf("%+v", event)
 	}
-	return out
 }
 
 // snake turns AnEvent into an_event.
