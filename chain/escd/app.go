@@ -30,6 +30,7 @@ type app struct {
 	nanos   int64
 	applied time.Time
 	waiting waiting
+	judge   *judge
 	desk    *desk // nil before it is open, and when this node has no number on the ledger
 	// next is closed and replaced when head moves on.
 	next   chan struct{}
@@ -41,7 +42,7 @@ type app struct {
 }
 
 func newApp(c Config, g ledger.Genesis, j journal) (*app, error) {
-	a := &app{journal: j, next: make(chan struct{})}
+	a := &app{judge: newJudge(), journal: j, next: make(chan struct{})}
 	if err := a.load(c, g, nil); err != nil {
 		return nil, err
 	}
@@ -144,6 +145,9 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	done := a.state.Apply(r.Height, r.Time, req.Txs)
 	out := &abci.ResponseFinalizeBlock{TxResults: make([]*abci.ExecTxResult, len(req.Txs))}
 	for i, t := range done.Block {
+		if t.Code == ledger.CodeOK {
+			a.judge.took(req.Txs[i])
+		}
 		out.TxResults[i] = &abci.ExecTxResult{Code: t.Code, Log: t.Text} // Log is not part of consensus
 		r.bytes += uint64(len(req.Txs[i]))
 	}

@@ -65,7 +65,7 @@ func cometConfig(c Config, g ledger.Genesis, p2pAddr string) *config.Config {
 	cfg.Mempool.Size = ledger.MaxWaiting
 	cfg.Mempool.MaxTxsBytes = 256 << 20
 	cfg.Mempool.CacheSize = 400_000
-	cfg.Mempool.MaxTxBytes = ledger.MaxMessage
+	cfg.Mempool.MaxTxBytes = ledger.MaxEvidence   // longer than any message
 	cfg.Mempool.RecheckTimeout = 30 * time.Second // in process: it answers; the default of 1 s would drop what is left
 
 	// A missed proposal costs timeout_propose, so it is short; the next rounds allow for slow machines.

@@ -35,6 +35,7 @@ type Node struct {
 	app     *app
 	dbs     *databases
 	office  *office
+	judge   *judge
 	peers   *peers
 	routes  routes
 	clients clients
@@ -91,12 +92,15 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 		j.close()
 		return nil, err
 	}
+	n.judge = n.app.judge
+	n.judge.n = n
 	if err := n.startComet(ctx, reached); err != nil {
 		return nil, err
 	}
 	if n.office, err = openOffice(n); err != nil {
 		return nil, err
 	}
+	n.work.Go(n.judge.run)
 	if key := ledger.PublicKey(cfg.AccountSecret); !n.lookupOwn(key) {
 		n.work.Go(func() { n.findOwnAccount(n.live, key) })
 	}

@@ -66,12 +66,13 @@ func openOffice(n *Node) (*office, error) {
 	mux.HandleFunc("GET /v1/accounts/{address}", o.limited(o.getAccount))
 	mux.HandleFunc("POST /v1/accounts", o.limited(o.postAccount))
 	mux.HandleFunc("POST /v1/transactions", o.limited(o.postTransactions))
+	mux.HandleFunc("POST /v1/evidence", o.limited(o.postEvidence))
 	o.routeSync(mux)
 	o.escRoutes(mux)
 	o.ccoinRoutes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, Problem{Code: "not_found", Message: fmt.Sprintf("no %.10s %.100q here", r.Method, r.URL.Path),
-			Next: "the office has /v1/genesis, info, blocks, accounts, transactions, counts"})
+			Next: "the office has /v1/genesis, info, blocks, accounts, transactions, evidence, counts"})
 	})
 	n.officeAt.Store(&o.addr)
 	o.server = &http.Server{

@@ -2,6 +2,7 @@ package escd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -35,12 +36,21 @@ func (a *app) checkMessage(req *abci.RequestCheckTx) (*abci.ResponseCheckTx, err
 	err = a.state.PrepareMessage(m)
 	a.mu.Unlock()
 	if err != nil {
+		a.suspectIf(err, req.Tx)
 		return checked(err)
 	}
 	m.Verify(parallel)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return checked(a.state.KeepMessage(m))
+}
+
+// suspectIf remembers a message that was refused because of its number.
+func (a *app) suspectIf(err error, raw []byte) {
+	var r *ledger.Refusal
+	if errors.As(err, &r) && r.Code == ledger.CodeMsid {
+		a.judge.suspect(raw)
+	}
 }
 
 // recheckMessage lets a message stay in the mempool until its number is taken.
@@ -50,6 +60,9 @@ func (a *app) recheckMessage(raw []byte) error {
 	defer a.mu.RUnlock()
 	n, err := a.state.Node(node)
 	if err != nil || msid <= n.Msid || n.Status&ledger.NodeDoubleSpend != 0 {
+		if err == nil && n.Status&ledger.NodeDoubleSpend == 0 {
+			a.judge.suspect(raw) // CometBFT has removed what was executed: this is another message with that number
+		}
 		return &ledger.Refusal{Code: ledger.CodeMsid, Text: fmt.Sprintf("message %d of node %d has no use any more", msid, node)}
 	}
 	return nil

@@ -102,8 +102,9 @@ func (n *Node) elsewhere(ctx context.Context, decoded *ledger.Tx, tx []byte, onw
 		a, err := office.submit(c, tx, onward)
 		cancel()
 		if err == nil {
-			if until, ok := n.promiseHolds(a, decoded, key); ok {
-				n.routes.promised(decoded.ID, until)
+			if r, ok := n.promiseHolds(a, decoded, key); ok {
+				n.routes.promised(decoded.ID, r.Deadline)
+				n.judge.promised(r)
 			}
 			return true, nil // without a promise its time runs from the first try
 		}
@@ -118,20 +119,20 @@ func (n *Node) elsewhere(ctx context.Context, decoded *ledger.Tx, tx []byte, onw
 	return false, nil
 }
 
-// promiseHolds returns the deadline of a valid receipt.
-func (n *Node) promiseHolds(a SubmitAnswer, tx *ledger.Tx, key types.Hash) (types.Height, bool) {
+// promiseHolds returns a valid receipt for the transaction.
+func (n *Node) promiseHolds(a SubmitAnswer, tx *ledger.Tx, key types.Hash) (r ledger.Receipt, ok bool) {
 	if len(a.Promises) != 1 {
-		return 0, false
+		return r, false
 	}
 	raw, err := hex.DecodeString(a.Promises[0].Receipt)
 	if err != nil {
-		return 0, false
+		return r, false
 	}
-	r, err := ledger.ParseReceipt(raw)
+	r, err = ledger.ParseReceipt(raw)
 	if err != nil || r.Node != tx.From.Node || !r.Covers([]types.Hash{tx.ID}) || !r.Verify(key, n.app.params.Genesis) {
-		return 0, false
+		return r, false
 	}
-	return r.Deadline, true
+	return r, true
 }
 
 // officesOf are the offices to ask for a node's accounts, the node's own first, and the node's key.
