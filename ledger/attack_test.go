@@ -162,3 +162,31 @@ func TestBondsOfNode(t *testing.T) {
 		t.Errorf("bonds by node: %v", w.s.stake.ofNode)
 	}
 }
+
+// Two changes of key in a row would make a node's receipts and messages void as evidence: there is time to use them.
+func TestKeyChangesDoNotEscape(t *testing.T) {
+	g := testGenesis(3)
+	g.UnbondingBlocks = 5
+	w := worldOf(t, g)
+	e := w.double(2, admin(3))
+	change := func(name string) Body {
+		k := secretOf(name)
+		return ChangeNodeKey{PublicKey: PublicKey(k), Proof: KeyProof(k)}
+	}
+	w.queue(admin(2), change("one"))
+	w.queue(admin(2), change("two")) // in the same block: the first one counts
+	w.mine()
+	changed := w.s.Height()
+	if n, _ := w.s.Node(2); n.PublicKey != types.Hash(PublicKey(secretOf("one"))) || n.KeySince != changed {
+		t.Fatalf("%+v", n)
+	}
+	w.refuse(CodeNodeKey, admin(2), change("three"))
+	if err := w.s.CheckEvidence(e.Encode()); err != nil {
+		t.Errorf("the evidence is void: %v", err)
+	}
+	w.s = restore(t, snapshot(t, w.s))
+	for w.s.Height()+1 < changed+5 {
+		w.refuse(CodeNodeKey, admin(2), change("three"))
+	}
+	w.do(admin(2), change("three"))
+}

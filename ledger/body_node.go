@@ -122,11 +122,11 @@ func (s *State) replaceNode(id uint16, key types.Hash) {
 	n := s.touchNode(id)
 	s.replaceAccount(types.AccountID{Node: id}, key)
 	n.MessageHash = types.TaggedHash("chand/node", n.MessageHash[:], key[:])
-	n.PublicKey, n.OldKey = key, types.Hash{}
+	n.PublicKey, n.OldKey, n.KeySince = key, types.Hash{}, 0
 	n.Mtim, n.Status, n.Port, n.IPv4, n.Active = 0, 0, 0, 0, s.height
 }
 
-// ChangeNodeKey gives a node another key from the next block on. Only account 0 of the node may, or, when the node is closed, account 0 of
+// ChangeNodeKey gives a node another key from the next block on, once in UnbondingBlocks. Only account 0 of the node may, or, when the node is closed, account 0 of
 // the first validator's node, which opens it again. 177 bytes.
 type ChangeNodeKey struct {
 	// Node is 0 for the sender's own.
@@ -173,6 +173,9 @@ func (c ChangeNodeKey) verify(x *exec) *Refusal {
 	case n.Status&NodeDoubleSpend == 0 && id != x.from.Node:
 		return refuse(CodeNodeKey, "node %d is not closed; only its own account 0 may change its key", id)
 	}
+	if until, fixed := x.s.keyFixed(n, x.height); fixed && n.Status&NodeDoubleSpend == 0 {
+		return refuse(CodeNodeKey, "node %d has changed its key in block %d; what the key before signed counts until block %d, and so long it may not change again", id, n.KeySince, until)
+	}
 	if other := x.s.nodeOf(c.PublicKey); other != 0 {
 		return refuse(CodeNodeKey, "node %d has or had this key, and no two nodes may", other)
 	}
@@ -200,13 +203,14 @@ func (s *State) changeNodeKeys(log *eventLog) {
 	for _, c := range s.end.keys {
 		n := s.node(c.node)
 		opened := n.Status&NodeDoubleSpend != 0
-		if opened && !c.opens || s.nodeOf(c.key) != 0 { // or the key was given to two nodes in one block
+		_, fixed := s.keyFixed(n, s.height)
+		if opened && !c.opens || !opened && fixed || s.nodeOf(c.key) != 0 { // two changes, or two nodes with one key, in one block
 			continue
 		}
 		s.setNodeKey(c.node, c.key)
 		if opened {
 			n.Status &^= NodeDoubleSpend
-			n.OldKey = types.Hash{}
+			n.OldKey, n.KeySince = types.Hash{}, 0
 		}
 		log.emit(NodeKeyChanged{Node: c.node, PublicKey: c.key, Opened: opened})
 	}

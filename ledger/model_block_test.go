@@ -197,17 +197,23 @@ func (m *modelLedger) matchRequests() {
 	}
 }
 
+// keyFixed: what the key before signed counts for the time of unbonding, and so long there is no further change.
+func (m *modelLedger) keyFixed(n *modelNode) bool {
+	unbonding := int64(m.g.UnbondingBlocks)
+	return n.OldKey != (types.Hash{}) && int64(m.height) < int64(n.KeySince)+unbonding
+}
+
 func (m *modelLedger) changeKeys() {
 	for _, c := range m.keys {
 		n := m.node(c.node)
 		closed := n.Status&1 != 0
-		if closed && !c.opens || m.hasNode(c.key) {
+		if closed && !c.opens || !closed && m.keyFixed(n) || m.hasNode(c.key) {
 			continue
 		}
-		n.OldKey, n.PublicKey = n.PublicKey, c.key
+		n.OldKey, n.PublicKey, n.KeySince = n.PublicKey, c.key, m.height
 		if closed {
 			n.Status &^= 1
-			n.OldKey = types.Hash{}
+			n.OldKey, n.KeySince = types.Hash{}, 0
 		}
 	}
 }
@@ -281,6 +287,7 @@ func (m *modelLedger) replaceNode(id uint16, key types.Hash) {
 	n := m.node(id)
 	m.replace(types.AccountID{Node: id}, key)
 	n.MessageHash = types.TaggedHash("chand/node", n.MessageHash[:], key[:])
+	n.KeySince = 0
 	n.PublicKey, n.OldKey, n.Mtim, n.Status, n.Port, n.IPv4, n.Active = key, types.Hash{}, 0, 0, 0, 0, m.height
 }
 

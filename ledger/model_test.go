@@ -583,7 +583,7 @@ func (m *modelLedger) refusesNodeKey(from types.AccountID, b ChangeNodeKey) uint
 	}
 	own := m.node(from.Node)
 	closed, opener := n.Status&1 != 0, own.Status&4 != 0 && own.Status&1 == 0
-	return first(when(from.User != 0, 27), when(closed && !opener, 27), when(!closed && id != from.Node, 27), when(m.hasNode(b.PublicKey), 27),
+	return first(when(from.User != 0, 27), when(closed && !opener, 27), when(!closed && id != from.Node, 27), when(!closed && m.keyFixed(n), 27), when(m.hasNode(b.PublicKey), 27),
 		func() uint32 { return provenKey(b.PublicKey, b.Proof) }, func() uint32 { return m.admits(b.PublicKey, 2) })
 }
 

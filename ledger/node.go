@@ -13,6 +13,9 @@ type Node struct {
 	PublicKey types.Hash `json:"public_key"`
 	// OldKey is the key before the last change, zero when there was none: what it signed still counts as evidence.
 	OldKey types.Hash `json:"old_key"`
+	// KeySince is the height of that change, 0 when there was none. The next one is UnbondingBlocks later at the earliest, so that nobody
+	// leaves what it signed behind with two changes.
+	KeySince types.Height `json:"key_since"`
 	// MessageHash is the root of the node's last message; at the start bound to genesis, number and key.
 	MessageHash types.Hash `json:"message_hash"`
 	// Msid is the number of the last message, Mtim its time; 0 before the first.
@@ -43,13 +46,14 @@ const (
 )
 
 // nodeFixed is the size of a node's encoding.
-const nodeFixed = 32 + 32 + 32 + 4 + 4 + 4 + 2 + 4 + 4 + 8 + 8 + 4
+const nodeFixed = 32 + 32 + 4 + 32 + 4 + 4 + 4 + 2 + 4 + 4 + 8 + 8 + 4
 
 // appendNode writes a node as it is hashed and stored in snapshots.
 func appendNode(b []byte, n *Node) []byte {
 	le := binary.LittleEndian
 	b = append(b, n.PublicKey[:]...)
 	b = append(b, n.OldKey[:]...)
+	b = le.AppendUint32(b, uint32(n.KeySince))
 	b = append(b, n.MessageHash[:]...)
 	b = le.AppendUint32(b, n.Msid)
 	b = le.AppendUint32(b, n.Mtim)
@@ -65,7 +69,8 @@ func appendNode(b []byte, n *Node) []byte {
 // parseNode reads nodeFixed bytes that appendNode wrote.
 func parseNode(b []byte) (n Node) {
 	r := reader{b: b}
-	n.PublicKey, n.OldKey, n.MessageHash = r.hash(), r.hash(), r.hash()
+	n.PublicKey, n.OldKey, n.KeySince = r.hash(), r.hash(), types.Height(r.u32())
+	n.MessageHash = r.hash()
 	n.Msid, n.Mtim, n.Status = r.u32(), r.u32(), r.u32()
 	n.Port, n.IPv4, n.Active = r.u16(), r.u32(), types.Height(r.u32())
 	n.Weight, n.Leased, n.Accounts = r.amount(), r.amount(), r.u32()
@@ -122,7 +127,14 @@ func (s *State) addNode(key types.Hash) uint16 {
 // setNodeKey changes a node's key. Votes are signed with it from the block after next on.
 func (s *State) setNodeKey(id uint16, key types.Hash) {
 	n := s.touchNode(id)
-	n.OldKey, n.PublicKey = n.PublicKey, key
+	n.OldKey, n.PublicKey, n.KeySince = n.PublicKey, key, s.height
+}
+
+// keyFixed tells until which height a node keeps its key, because what it signed with the one before still counts; false when it may change
+// in the block at this height.
+func (s *State) keyFixed(n *ledgerNode, at types.Height) (until types.Height, fixed bool) {
+	until = n.KeySince + types.Height(s.genesis.UnbondingBlocks)
+	return until, !n.OldKey.IsZero() && at < until
 }
 
 // touchNode returns a node to be changed.
