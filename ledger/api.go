@@ -66,8 +66,8 @@ type MessageDone struct {
 // nothing but may have been charged.
 type TxDone struct {
 	// ID is SHA-256 of the transaction's bytes.
-	ID     types.Hash
-	Place  Place
+	ID    types.Hash
+	Place Place
 	// Type is the transaction's (TypeSendOne ...).
 	Type   byte
 	Sender types.AccountID
