@@ -28,6 +28,8 @@ const (
 	laneCount = 8
 	// maxSigned bounds the bytes that are signed ahead.
 	maxSigned = 1 << 30
+	// oneBatch is how many transactions of one target a request carries when the office is to take as many as it can.
+	oneBatch = 1024
 	// signAhead is for how much of the window's length transactions are signed at most.
 	signAhead = 1.5
 	// watchEvery is how often the newest block is asked for: an error of a hundredth of a block time.

@@ -55,7 +55,7 @@ func fourValidators(ctx context.Context, l *ledgerBench) (err error) {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	load := load{batch: 1024, body: payOne(validators, l.sizes.senders/validators)}
+	load := load{batch: oneBatch, body: payOne(validators, l.sizes.senders/validators)}
 	window := l.window(loads)
 	var lanes []lane
 	for _, t := range towns {
@@ -69,15 +69,11 @@ func fourValidators(ctx context.Context, l *ledgerBench) (err error) {
 		lanes = append(lanes, mine...)
 	}
 	l.say("  %s of load", window)
-	f, err := drive(ctx, towns, lanes, window, load)
+	f, verify, err := l.besideVerification(ctx, func() (*traffic, error) { return drive(ctx, towns, lanes, window, load) })
 	if err != nil {
 		return err
 	}
 	l.say("  the daemons used %.1f us of CPU a transfer, all together", f.perTransfer())
-	verify, err := l.verifyLimit(ctx, f)
-	if err != nil {
-		return err
-	}
 	l.rate("four_validators.per_s", f.rate, limit{verify / validators, "verify_limit / 4: every daemon verifies every signature, on the same cores"})
 	return nil
 }

@@ -135,16 +135,14 @@ func oneToOne(ctx context.Context, l *ledgerBench) error {
 	if err != nil {
 		return err
 	}
-	f, err := t.run(ctx, l.bench, l.window(loads), onePerSecond*cores(), load{batch: 1024, body: payOne(1, l.sizes.town), profile: "one_to_one"})
+	f, verify, err := l.besideVerification(ctx, func() (*traffic, error) {
+		return t.run(ctx, l.bench, l.window(loads), onePerSecond*cores(), load{batch: oneBatch, body: payOne(1, l.sizes.town), profile: "one_to_one"})
+	})
 	if err != nil {
 		return err
 	}
 	l.oneToOne = f.rate
 	l.say("  the daemon used %.1f us of CPU a transfer", f.perTransfer())
-	verify, err := l.verifyLimit(ctx, f)
-	if err != nil {
-		return err
-	}
 	l.rate("one_to_one.per_s", f.rate, limit{verify, "verify_limit"})
 	l.rate("verify_limit.per_s", verify, limit{verify / f.left() * cores(),
 		fmt.Sprintf("the ledger's batches on all cores; the load itself took %.2f of %.0f", cores()-f.left(), cores())})

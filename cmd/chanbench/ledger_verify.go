@@ -14,9 +14,22 @@ import (
 // verifyGroup is how many transactions an office verifies together when it is busy.
 const verifyGroup = 2048
 
-// verifyLimit is how many transactions a second could be verified on the cores that a load has left, if nothing else were to be done:
-// the same transactions, from as many senders, in batches as the office makes them. It is measured on all cores, right after the load.
-func (b *bench) verifyLimit(ctx context.Context, f *traffic) (float64, error) {
+// besideVerification runs a load, and finds how many transactions a second could be verified on the cores that it left if nothing else
+// were to be done. That is measured on all cores right before the load and right after it, because machines do other things meanwhile.
+func (b *bench) besideVerification(ctx context.Context, run func() (*traffic, error)) (f *traffic, limit float64, err error) {
+	before, err := b.verifyRate(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	if f, err = run(); err != nil {
+		return nil, 0, err
+	}
+	after, err := b.verifyRate(ctx)
+	return f, (before + after) / 2 * math.Max(f.left(), 0) / cores(), err
+}
+
+// verifyRate is how many transactions a second are verified on all cores: by as many senders as pay, in batches as the office makes them.
+func (b *bench) verifyRate(ctx context.Context) (float64, error) {
 	c := escd.Config{BlockMillis: 1000, LedgerNodeSecret: types.SHA256([]byte("chanbench node")), AccountSecret: types.SHA256([]byte("chanbench admin"))}
 	s, err := bigledger.State(c, b.sizes.senders, b.sizes.senders)
 	if err != nil {
@@ -26,10 +39,15 @@ func (b *bench) verifyLimit(ctx context.Context, f *traffic) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	rounds := max(2*verifyGroup/len(senders), 1)
-	txs, err := signRounds(senders, rounds, s.Time(), payOne(1, b.sizes.senders))
-	if err != nil {
-		return 0, err
+	lanes := min(laneCount, len(senders))
+	share := len(senders) / lanes
+	var txs []signedTx
+	for i := range lanes { // as the load's requests stand one after the other
+		request, err := signRounds(senders[i*share:(i+1)*share], max(oneBatch/share, 1), s.Time(), payOne(1, b.sizes.senders))
+		if err != nil {
+			return 0, err
+		}
+		txs = append(txs, request...)
 	}
 	var took, cpu time.Duration
 	n := 0
@@ -54,5 +72,5 @@ func (b *bench) verifyLimit(ctx context.Context, f *traffic) (float64, error) {
 		}
 	}
 	b.say("  verification alone takes %.1f us of CPU", cpu.Seconds()*1e6/float64(n))
-	return float64(n) / took.Seconds() * math.Max(f.left(), 0) / cores(), ctx.Err()
+	return float64(n) / took.Seconds(), ctx.Err()
 }

@@ -26,7 +26,7 @@ type limits struct {
 	signVerify  float64       // secp256k1 signatures made and verified a second, all cores
 	signOnce    time.Duration // one signature and its verification, one core
 	batchVerify float64       // ed25519 signatures verified a second in batches, all cores
-	hashes      float64       // SHA-256 compressions a second, all cores
+	hash        time.Duration // CPU time of 1000 SHA-256 compressions, when all cores hash
 	sync        time.Duration // median of write and fdatasync of one record
 	bandwidth   float64       // bytes a second written in synced pieces of 4 MiB
 	roundTrip   time.Duration // median over loopback TCP, one at a time
@@ -66,7 +66,7 @@ const (
 func measureLimits(ctx context.Context, dir string) (l limits, err error) {
 	l.signVerify, l.signOnce = probeSecp(ctx)
 	l.batchVerify = probeEd25519(ctx)
-	l.hashes = probeHashes(ctx)
+	l.hash = probeHashes(ctx)
 	if l.sync, err = probeSync(ctx, dir); err != nil {
 		return l, err
 	}
@@ -109,16 +109,21 @@ func parallel(n int, do func(int)) {
 	all.Wait()
 }
 
-// probeHashes hashes what trees of accounts are made of: two compressions at a time.
-func probeHashes(ctx context.Context) float64 {
+// probeHashes hashes what trees of accounts are made of, two compressions at a time. It returns CPU time, because what it is compared with
+// is measured much later.
+func probeHashes(ctx context.Context) time.Duration {
 	const some = 1000
-	return onAllCores(ctx, 2*some, func() {
+	var runs atomic.Int64
+	used := cpuTime()
+	onAllCores(ctx, 1, func() {
 		var node [65]byte
-		for range some {
+		for range some / 2 {
 			h := sha256.Sum256(node[:])
 			copy(node[:], h[:])
 		}
+		runs.Add(1)
 	})
+	return (cpuTime() - used) / time.Duration(max(runs.Load(), 1))
 }
 
 func probeSecp(ctx context.Context) (perSecond float64, one time.Duration) {
