@@ -41,8 +41,8 @@ func (b *bench) plant(ctx context.Context, name string, accounts, senders int, a
 		name   string
 		secret [32]byte
 	}{{"node-key", c.LedgerNodeSecret}, {"account-key", c.AccountSecret}} {
-		path := filepath.Join(home, key.name)
-		if err := os.WriteFile(path, []byte(hex.EncodeToString(key.secret[:])+"\n"), 0o600); err != nil {
+		path, err := writeKey(filepath.Join(home, key.name), key.secret)
+		if err != nil {
 			return nil, err
 		}
 		args = append(args, "--ledger-"+key.name, path)
@@ -69,6 +69,11 @@ func (b *bench) plant(ctx context.Context, name string, accounts, senders int, a
 		info, err := t.office.Info(ctx)
 		return err == nil && info.Height > 1 && info.Time > now()-ledger.MaxTimeAhead/2, err
 	})
+}
+
+// writeKey makes a key file for a daemon and returns its path.
+func writeKey(path string, secret [32]byte) (string, error) {
+	return path, os.WriteFile(path, []byte(hex.EncodeToString(secret[:])+"\n"), 0o600)
 }
 
 // connect asks the daemon where its office is.
