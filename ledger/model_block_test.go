@@ -375,9 +375,7 @@ func (m *modelLedger) share() map[uint16]types.Amount {
 	}
 	slices.SortStableFunc(top, func(a, b uint16) int { return cmp.Compare(m.node(b).profit, m.node(a).profit) })
 	top = top[:min(len(top), 100)]
-	for _, id := range top {
-		members = append(members, id)
-	}
+	members = append(members, top...)
 	for _, v := range m.vals {
 		members = append(members, v.Node)
 	}
