@@ -34,6 +34,8 @@ type Chain interface {
 	Submit(ctx context.Context, tx []byte) error
 	// Account returns the account's state at Head. ErrNotFound (package ledger) when there is none.
 	Account(id types.AccountID) (ledger.Account, error)
+	// AccountOf finds the account of a public key at Head, the oldest when there are several.
+	AccountOf(key [32]byte) (id types.AccountID, ok bool, err error)
 	// Contract returns an open or settled contract at Head. ErrNotFound when it never existed.
 	Contract(id types.ChannelID) (ledger.Contract, error)
 	// Params gives what transactions must be bound to: the chain id and the block time.

@@ -7,6 +7,23 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
+// TestGapHidesTheAccount: a daemon whose account was opened in a block that is not kept finds it in the ledger's state.
+func TestGapHidesTheAccount(t *testing.T) {
+	inWorld(t, []string{"alice", "bob"}, func(w *world) {
+		alice := w.nodes["alice"]
+		id := alice.Account()
+		alice.stop()
+		if err := alice.store.Commit(w.ctx, del(bucketMeta, metaAccount), del(bucketMeta, metaWatched)); err != nil {
+			t.Fatal(err)
+		}
+		alice.cfg.Account = types.AccountID{} // nor does the node tell it at the start
+		w.blocks(3)
+		w.chain.Forget(w.chain.Height() - 1)
+		alice.start()
+		w.until("alice's account", func() bool { return alice.Account() == id })
+	})
+}
+
 // TestGap: a daemon comes back when the blocks that it missed are no longer kept. A transaction of its own was executed in
 // them and is not sent twice; a channel that was closed in them is over.
 func TestGap(t *testing.T) {

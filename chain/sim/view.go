@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 
 	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/types"
@@ -113,6 +114,17 @@ func (v *View) Account(id types.AccountID) (ledger.Account, error) {
 	v.c.mu.Lock()
 	defer v.c.mu.Unlock()
 	return v.c.state.Account(id)
+}
+
+// AccountOf finds the account of a public key at Head.
+func (v *View) AccountOf(key [32]byte) (types.AccountID, bool, error) {
+	v.c.mu.Lock()
+	defer v.c.mu.Unlock()
+	id, err := v.c.state.AccountOf(key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return id, false, nil
+	}
+	return id, err == nil, err
 }
 
 // Contract returns an open or settled contract at Head.
