@@ -15,7 +15,10 @@ func (a *accountant) block(ctx context.Context, b ledger.BlockEvents) error {
 			return err
 		}
 	}
-	writes := a.discover(b)
+	writes, err := a.discover()
+	if err != nil {
+		return err
+	}
 	for _, e := range b.Events {
 		done, ok := e.(ledger.TxDone)
 		if !ok || done.Sender != a.account() {
@@ -52,17 +55,17 @@ func (a *accountant) find(id types.Hash) *pendingTx {
 	return nil
 }
 
-// discover learns our own account when somebody creates it for our key.
-func (a *accountant) discover(b ledger.BlockEvents) []types.Write {
+// discover learns our own account when there is one with our key. It asks the state, since the block that created it may be one that
+// was never seen here.
+func (a *accountant) discover() ([]types.Write, error) {
 	if a.exists() {
-		return nil
+		return nil, nil
 	}
-	for _, e := range b.Events {
-		if c, ok := e.(ledger.AccountCreated); ok && c.PublicKey == a.public {
-			return a.learn(c.ID)
-		}
+	id, ok, err := a.chain.AccountOf(a.public)
+	if err != nil || !ok {
+		return nil, err
 	}
-	return nil
+	return a.learn(id), nil
 }
 
 func (a *accountant) learn(id types.AccountID) []types.Write {

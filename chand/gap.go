@@ -66,13 +66,6 @@ const lostResult = "it may have been executed or refused in a block that is no l
 // signature, so the pending ones up to it were executed, and those after it may still be. When the chain went another way,
 // all whose number has passed are given up: none of them is ever signed again, as it may have been executed.
 func (a *accountant) crossGap(ctx context.Context) error {
-	if !a.exists() { // it may have been opened in those blocks
-		id, ok, err := a.chain.AccountOf(a.public)
-		if err != nil || !ok {
-			return err
-		}
-		return a.commitFinished(ctx, a.learn(id))
-	}
 	acct, err := a.chain.Account(a.account())
 	if err != nil {
 		return nil // no account, no transactions
