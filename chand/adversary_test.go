@@ -425,6 +425,28 @@ func TestRestoredOpening(t *testing.T) {
 	}
 }
 
+// A link that is up before a restored channel's goroutine runs is heard of after the restoration, whichever the goroutine finds
+// first: what the peer says must not be believed as if nothing could be missing here.
+func TestRestoreComesFirst(t *testing.T) {
+	inWorld(t, []string{"alice", "bob"}, func(w *world) {
+		alice, bob := w.nodes["alice"], w.nodes["bob"]
+		id := w.open("alice", "bob", 10*types.Coin, 0)
+		alice.stop()
+		for range 16 {
+			bob.crash()
+			bob.cfg.Restored = true
+			bob.load()
+			r := bob.runner(id)
+			r.fromPeer <- mailLink{up: true}
+			bob.run()
+			synctest.Wait()
+			if s := r.view.Load().State; !s.Restored || s.Link != channel.LinkWaits {
+				t.Fatalf("restored %v, link %v", s.Restored, s.Link)
+			}
+		}
+	})
+}
+
 // A block, a command or a message may find a new channel before its goroutine runs: what it shows must be there by then.
 func TestNewChannelIsSeenWhole(t *testing.T) {
 	inWorld(t, []string{"alice", "bob"}, func(w *world) {

@@ -84,7 +84,16 @@ func (b *batch) then(f func())          { b.after = append(b.after, f) }
 
 func (r *runner) run(ctx context.Context) error {
 	defer close(r.over)
-	for !r.finished() {
+	// What the load has left comes first, above all that the state came from a backup: a link that is up by now must not be heard
+	// of before that.
+	inputs := r.box.take(maxDrain)
+	for {
+		if err := r.round(ctx, inputs); err != nil {
+			return fmt.Errorf("channel %s: %w", r.state.ID, err)
+		}
+		if r.finished() {
+			break
+		}
 		var first any
 		select {
 		case <-ctx.Done():
@@ -94,9 +103,7 @@ func (r *runner) run(ctx context.Context) error {
 			first = b
 		case <-r.box.wake:
 		}
-		if err := r.round(ctx, r.drain(first)); err != nil {
-			return fmt.Errorf("channel %s: %w", r.state.ID, err)
-		}
+		inputs = r.drain(first)
 	}
 	r.refuseAll()
 	r.d.unregister(r)

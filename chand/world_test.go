@@ -120,6 +120,13 @@ func (e entropy) Read(b []byte) (int, error) { return e.r.Read(b) }
 
 func (n *node) start() {
 	n.w.t.Helper()
+	n.load()
+	n.run()
+}
+
+// load makes the daemon of what is stored; it does nothing yet.
+func (n *node) load() {
+	n.w.t.Helper()
 	n.life++
 	n.pipe, n.gossip, n.dir = n.w.pipes.Node(n.seed.NodeID()), n.w.gossip.Node(n.seed.NodeID()), n.w.dht.Node(n.seed.NodeID())
 	deps := Deps{Store: n.store, Chain: n.view, Transport: n.pipe, Gossip: n.gossip, Directory: n.dir, Log: logger().With("node", n.name),
@@ -132,6 +139,10 @@ func (n *node) start() {
 		n.w.t.Fatalf("%s: %v", n.name, err)
 	}
 	n.Daemon = d
+}
+
+func (n *node) run() {
+	d := n.Daemon
 	ctx, cancel := context.WithCancel(n.w.ctx)
 	n.cancel, n.ended = cancel, make(chan error, 1)
 	go func() { n.ended <- d.Run(ctx) }()
