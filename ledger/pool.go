@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/eschaton-network/chand/types"
@@ -34,6 +35,8 @@ type Pool struct {
 	last    uint32
 	root    types.Hash
 	senders map[uint32]*sender
+	// accepts has the acceptances in messages, with the number of the message.
+	accepts map[AcceptAccount]uint32
 	// txs and bytes are what is in messages, flight the number of transactions between Prepare and Admit.
 	txs, bytes, flight int
 }
@@ -89,7 +92,7 @@ func NewPool(s *State, node uint16) (*Pool, error) {
 	if n == nil {
 		return nil, fmt.Errorf("pool of node %d: %w", node, ErrNotFound)
 	}
-	return &Pool{s: s, node: node, last: n.Msid, root: n.MessageHash, senders: make(map[uint32]*sender)}, nil
+	return &Pool{s: s, node: node, last: n.Msid, root: n.MessageHash, senders: make(map[uint32]*sender), accepts: make(map[AcceptAccount]uint32)}, nil
 }
 
 // Prepare predicts, for each transaction of a batch, the head of its sender's chain, with all that is admitted and all before it
@@ -294,6 +297,7 @@ func (p *Pool) Applied() error {
 	p.messages = slices.Delete(p.messages, 0, done)
 	p.signed -= done
 	p.last = n.Msid
+	maps.DeleteFunc(p.accepts, func(_ AcceptAccount, msid uint32) bool { return msid <= p.last })
 	for user, w := range p.senders {
 		p.rebase(user, w)
 	}

@@ -80,6 +80,7 @@ func (p *Pool) restoreTx(l Logged) error {
 func (p *Pool) restored(tx *Tx, place Place) {
 	p.txs++
 	p.bytes += len(tx.raw)
+	p.note(tx, place)
 	if tx.ofNode() || tx.From.Node != p.node || p.s.peek(tx.From) == nil {
 		return
 	}

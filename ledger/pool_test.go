@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/eschaton-network/chand/types"
@@ -170,4 +171,63 @@ func TestPoolRestore(t *testing.T) {
 	if third.Restore(signed[:1], logged[5:]) == nil {
 		t.Fatal("restored with a hole")
 	}
+}
+
+// Requests lists what is still to be accepted: neither what stands in a message, also after a restart, nor what can't be accepted any more.
+func TestPoolRequests(t *testing.T) {
+	w := newWorld(t, 2)
+	a := w.user("a", 1, 100*coin)
+	p, err := NewPool(w.s, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []AcceptAccount
+	for _, name := range []string{"x", "y", "z"} {
+		w.do(a, CreateAccount{Node: 2, PublicKey: PublicKey(secretOf(name)), Proof: KeyProof(secretOf(name))})
+		want = append(want, AcceptAccount{Requester: a, PublicKey: PublicKey(secretOf(name))})
+	}
+	lists := func(p *Pool, limit int, want ...AcceptAccount) {
+		t.Helper()
+		if got := p.Requests(limit); !slices.Equal(got, want) {
+			t.Fatalf("%+v, want %+v", got, want)
+		}
+	}
+	lists(p, 10, want...)
+	lists(p, 2, want[:2]...)
+	var logged []Logged
+	speak := func(a AcceptAccount) {
+		t.Helper()
+		place, err := p.Speak(a.Bytes(2, w.s.Time()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		logged = append(logged, Logged{place, a.Bytes(2, w.s.Time())})
+	}
+	speak(want[0])
+	sent, err := p.Cut(nodeSecret(2), w.s.Time())
+	if err != nil {
+		t.Fatal(err)
+	}
+	speak(want[1])
+	lists(p, 10, want[2])
+	again, err := NewPool(w.s, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Restore([][]byte{sent.Raw}, logged[1:]); err != nil {
+		t.Fatal(err)
+	}
+	lists(again, 10, want[2])
+	w.s.Apply(w.s.Height()+1, w.s.Time()+1, [][]byte{sent.Raw})
+	if err := again.Applied(); err != nil || w.s.Accounts(2) != 2 {
+		t.Fatalf("%d accounts, %v", w.s.Accounts(2), err)
+	}
+	lists(again, 10, want[2])
+
+	// The same request once more, after the first was accepted and done with.
+	w.do(a, CreateAccount{Node: 2, PublicKey: want[0].PublicKey, Proof: KeyProof(secretOf("x"))})
+	lists(again, 10, want[2], want[0])
+
+	w.s.touchNode(2).Status |= NodeDoubleSpend
+	lists(again, 10)
 }

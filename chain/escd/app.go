@@ -155,7 +155,7 @@ func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (
 	for i, t := range done.Results {
 		ids[i] = t.ID
 		switch {
-		case t.Type == ledger.TypeConnection: // the node's own, nobody asked for it
+		case t.Type == ledger.TypeConnection, t.Type == ledger.TypeAcceptAccount: // the node's own, nobody asked for it
 		case t.Code == ledger.CodeOK:
 			r.txs++
 		default:

@@ -109,6 +109,27 @@ func openDesk(n *Node) (*desk, error) {
 	return d, nil
 }
 
+// openDeskLater opens the desk once the state shows a node with our key: one that was made, or has got its key, while this daemon runs.
+func (n *Node) openDeskLater() {
+	key := types.Hash(ledger.PublicKey(n.cfg.LedgerNodeSecret))
+	for {
+		n.app.mu.RLock()
+		node, next := nodeWithKey(n.app.state, key), n.app.next
+		n.app.mu.RUnlock()
+		if node != 0 {
+			if _, err := openDesk(n); err != nil {
+				n.cfg.Logger.Error("our ledger node has no office until this daemon starts again", "node", node, "err", err)
+			}
+			return
+		}
+		select {
+		case <-n.live.Done():
+			return
+		case <-next:
+		}
+	}
+}
+
 // nodeWithKey finds the ledger node with a key, 0 when there is none.
 func nodeWithKey(s *ledger.State, key types.Hash) uint16 {
 	for i := 1; i <= s.Nodes(); i++ {
@@ -234,18 +255,23 @@ func (d *desk) outcome(o *admission, b *ledger.Batch, i int, until types.Height,
 		return
 	}
 	o.place = b.Place(i)
-	at, ok := d.deadlines[o.place.Msid]
+	o.until = d.enter(rows, o.place, until, b.Raw(i))
+}
+
+// enter adds what has a place to the rows for the log and returns its message's deadline: until, where it has none yet.
+func (d *desk) enter(rows *[]promised, place ledger.Place, until types.Height, raw []byte) types.Height {
+	at, ok := d.deadlines[place.Msid]
 	if !ok {
 		at = until
-		d.deadlines[o.place.Msid] = at
+		d.deadlines[place.Msid] = at
 	}
-	o.until = at
 	last := len(*rows) - 1
-	if last < 0 || (*rows)[last].msid != o.place.Msid {
-		*rows = append(*rows, promised{msid: o.place.Msid, first: o.place.Position, deadline: at})
+	if last < 0 || (*rows)[last].msid != place.Msid {
+		*rows = append(*rows, promised{msid: place.Msid, first: place.Position, deadline: at})
 		last++
 	}
-	(*rows)[last].txs = append((*rows)[last].txs, b.Raw(i))
+	(*rows)[last].txs = append((*rows)[last].txs, raw)
+	return at
 }
 
 // known answers what was refused for its number, when the same bytes, or others, have that number already.

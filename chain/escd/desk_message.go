@@ -144,6 +144,7 @@ func (d *desk) sender() {
 	for {
 		head, next := d.app.wait()
 		d.announce(head.Height)
+		d.accept()
 		if !d.n.alone(head.Height) {
 			d.sendDue(head.Height, sent)
 		}
@@ -201,23 +202,51 @@ func (d *desk) announce(head types.Height) {
 	if err != nil || d.closed != nil || (n.Port == c.Port && n.IPv4 == c.IPv4 && !idle) || d.announced != 0 && d.announced+announceAgain > head {
 		return
 	}
-	place, err := d.pool.Speak(c.Bytes())
-	if err != nil {
-		d.fail(err)
+	d.announced = max(head, 1)
+	d.speak(c.Bytes())
+}
+
+// accept puts our consent to the accounts that others' accounts ask for on this node into the next message. The ledger's rules have
+// admitted them, and whoever asks has paid. What stands in a message already, also in one from before a restart, is not said again.
+func (d *desk) accept() {
+	d.app.mu.Lock()
+	defer d.app.mu.Unlock()
+	if d.closed != nil {
 		return
 	}
-	d.announced = max(head, 1)
-	until, ok := d.deadlines[place.Msid]
-	if !ok {
-		until = head + d.promise
-		d.deadlines[place.Msid] = until
+	var records [][]byte
+	for _, a := range d.pool.Requests(maxAccepts) {
+		records = append(records, a.Bytes(d.node, d.messageTime()))
 	}
-	d.log.admitted(promised{msid: place.Msid, first: place.Position, deadline: until, txs: [][]byte{c.Bytes()}}, func(err error) {
+	d.speak(records...)
+}
+
+// maxAccepts bounds the accounts that are accepted after one block, 53 bytes each: so all requests that there can be are accepted well
+// before they expire, and messages keep room for users.
+const maxAccepts = 1024
+
+// speak puts records of the node itself into its next messages. The caller holds app.mu.
+func (d *desk) speak(records ...[]byte) {
+	until := d.app.head.Height + d.promise
+	var rows []promised
+	for _, raw := range records {
+		place, err := d.pool.Speak(raw)
 		if err != nil {
-			go d.broken(err) // announce holds app.mu
+			d.fail(err)
+			return
 		}
-	})
-	d.wakeCutter()
+		d.enter(&rows, place, until, raw)
+	}
+	for _, row := range rows {
+		d.log.admitted(row, func(err error) {
+			if err != nil {
+				go d.broken(err) // the caller holds app.mu
+			}
+		})
+	}
+	if len(rows) > 0 {
+		d.wakeCutter()
+	}
 }
 
 // announceAgain is after how many blocks an announcement that did not arrive is made once more: messages wait as long at most.

@@ -16,7 +16,13 @@ import (
 // peers, its own among them.
 func several(t testing.TB, names ...string) []Config {
 	t.Helper()
-	g := ledger.Genesis{ChainID: "several", Time: types.Time(time.Now().Unix()), BlockMillis: testMillis}
+	return severalEvery(t, testMillis, names...)
+}
+
+// severalEvery is several with a block time.
+func severalEvery(t testing.TB, millis uint32, names ...string) []Config {
+	t.Helper()
+	g := ledger.Genesis{ChainID: "several", Time: types.Time(time.Now().Unix()), BlockMillis: millis}
 	var all []Config
 	var offices []string
 	for _, name := range names {
