@@ -34,7 +34,6 @@ type syncer struct {
 	blocks *store.BlockStore
 	exec   *sm.BlockExecutor
 	conns  proxy.AppConns
-	synced bool // at least one block was applied
 }
 
 // has tells whether the key is a validator's of the next block, and whether it is the only one.
@@ -252,6 +251,5 @@ func (s *syncer) apply(b signedBlock) error {
 		// The block is stored but not applied, which is what CometBFT's handshake repairs at its start.
 		return fmt.Errorf("block %d: %w", b.block.Height, err)
 	}
-	s.synced = true
 	return nil
 }

@@ -3,6 +3,9 @@ package escd
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 
@@ -28,12 +31,49 @@ func (d *databases) get(ctx *config.DBContext) (dbm.DB, error) {
 	if db := d.open[ctx.ID]; db != nil {
 		return db, nil
 	}
-	db, err := dbm.NewGoLevelDB(ctx.ID, d.dir)
+	db, err := openDB(ctx.ID, d.dir)
 	if err != nil {
-		return nil, fmt.Errorf("open %s/%s.db: %w", d.dir, ctx.ID, err)
+		return nil, err
 	}
 	d.open[ctx.ID] = &database{DB: db}
 	return d.open[ctx.ID], nil
+}
+
+// newDB is added to the name of a database in the making.
+const newDB = ".new"
+
+// openDB opens or creates the database name.db in a directory. A new one is made under another name and renamed when it is whole:
+// what is there of it after a kill in between would be taken for a damaged one.
+func openDB(name, dir string) (db dbm.DB, err error) {
+	path := filepath.Join(dir, name+".db")
+	if _, err = os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		err = createDB(name, dir)
+	}
+	if err == nil {
+		db, err = dbm.NewGoLevelDB(name, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return db, nil
+}
+
+func createDB(name, dir string) error {
+	aside := filepath.Join(dir, name+newDB+".db")
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	db, err := dbm.NewGoLevelDB(name+newDB, dir)
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(aside, filepath.Join(dir, name+".db")); err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 // close closes all for real.

@@ -22,9 +22,9 @@ type journal struct {
 // openJournal opens or creates the journal in a directory. Its database is not one of CometBFT's: once closed it answers with
 // errors.
 func openJournal(dir string) (journal, error) {
-	db, err := dbm.NewGoLevelDB("events", dir)
+	db, err := openDB("events", dir)
 	if err != nil {
-		return journal{}, fmt.Errorf("open %s/events.db: %w", dir, err)
+		return journal{}, err
 	}
 	j := journal{db: db}
 	if j.files, err = openFiles(dir, j.note); err != nil {

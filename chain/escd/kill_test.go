@@ -23,6 +23,10 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(childOpens); dir != "" {
+		fmt.Println("FAILED", openMany(dir))
+		os.Exit(1)
+	}
 	if home := os.Getenv(childHome); home != "" && os.Getenv(childLoad) != "" {
 		fmt.Println("FAILED", load(home))
 		os.Exit(1)

@@ -191,6 +191,9 @@ func (n *Node) launch(ctx context.Context, s *syncer) error {
 		options = append(options, cmtnode.CustomReactors(map[string]p2p.Reactor{"BLOCKSYNC": s.serving(n.logger())}))
 	}
 	cfg := cometConfig(n.cfg, n.genesis, p2pAddr)
+	if err := markLog(cfg.Consensus.WalFile(), s.state.LastBlockHeight); err != nil {
+		return fmt.Errorf("the log of consensus messages: %w", err)
+	}
 	comet, err := cmtnode.NewNodeWithContext(ctx, cfg, pv, nodeKey(n.cfg.LedgerNodeSecret), n.creator(),
 		func() (*cmt.GenesisDoc, error) { return cometGenesis(n.genesis), nil }, n.dbs.get,
 		cmtnode.DefaultMetricsProvider(cfg.Instrumentation), n.logger(), options...)
@@ -208,8 +211,7 @@ func (n *Node) launch(ctx context.Context, s *syncer) error {
 		return err
 	}
 	if !alone {
-		// What was signed since the last block is in CometBFT's log; for blocks that came from elsewhere the log has nothing.
-		comet.ConsensusReactor().SwitchToConsensus(s.state, s.synced)
+		comet.ConsensusReactor().SwitchToConsensus(s.state, false) // what was signed since the last block is in CometBFT's log
 	}
 	for _, p := range n.peers.all {
 		n.work.Go(func() { p.keepConnected(n.live, comet.Switch(), n.cfg.Logger) })
