@@ -66,21 +66,23 @@ func (j journal) startAt(r *blockRecord) error {
 // pruneStep bounds how many blocks one call of prune removes: a second's worth of small ones at most.
 const pruneStep = 256
 
-// prune forgets the records below keep, and removes some that were forgotten.
+// prune forgets the records below keep, and removes some that were forgotten. The one before the first that is kept stays on disk:
+// the oldest snapshot may be of that block, and is of no use without it.
 func (j journal) prune(keep types.Height) error {
-	first, err := j.first()
+	was, err := j.first()
 	if err != nil {
 		return err
 	}
-	first = max(first, keep)
 	from, err := j.mark(markSwept)
 	if err != nil {
 		return err
 	}
-	if from >= first {
+	first := max(was, keep)
+	last := first - 1
+	if first == was && from >= last {
 		return nil
 	}
-	to := min(first, from+pruneStep)
+	to := max(from, min(last, from+pruneStep))
 	err = j.write(false, func(b dbm.Batch) error {
 		if err := b.Set(markKey(markFirst), heightBytes(first)); err != nil {
 			return err
@@ -95,7 +97,10 @@ func (j journal) prune(keep types.Height) error {
 	if err != nil {
 		return err
 	}
-	at, err := j.position(first)
+	at, err := j.position(last)
+	if err == nil && at == 0 { // a state sync's block has its record in the database
+		at, err = j.position(first)
+	}
 	if err != nil || at == 0 {
 		return err
 	}

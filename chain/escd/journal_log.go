@@ -41,6 +41,9 @@ func (n *Node) AccountLog(id types.AccountID, since types.Time, limit int) ([]Lo
 	out := []LogEntry{}
 	for link := j.files.newest(id); link != 0 && len(out) < min(limit, MaxLog); {
 		item, err := j.files.linked(link)
+		if err != nil && j.files.forgot(int64(link>>1)) {
+			break
+		}
 		if err != nil {
 			return nil, fmt.Errorf("log of account %s: %w", id, err)
 		}
@@ -51,6 +54,13 @@ func (n *Node) AccountLog(id types.AccountID, since types.Time, limit int) ([]Lo
 		link = item.link
 	}
 	return out, nil
+}
+
+// forgot tells whether what was at a position has been removed with its file.
+func (f *journalFiles) forgot(at int64) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return at < f.starts[0]
 }
 
 // newest is the link of an account's newest entry, 0 when there is none.

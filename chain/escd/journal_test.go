@@ -2,6 +2,7 @@ package escd
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -202,6 +203,48 @@ func TestJournal(t *testing.T) {
 	m.check(t, j, 30)
 	j = reopen(t, j, dir)
 	m.check(t, j, 30)
+	j.close()
+}
+
+// TestPruneToSnapshot: the record of the block before the first that is kept can be read for a snapshot of that block, and for
+// nothing else.
+func TestPruneToSnapshot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	rnd := rand.New(rand.NewPCG(5, 6))
+	var m journalModel
+	j := reopen(t, journal{}, dir)
+	for range 40 {
+		if err := j.put(m.block(rnd, 3)); err != nil {
+			t.Fatal(err)
+		}
+		j.files.mu.Lock()
+		err := j.files.begin() // a file for each block: those before go with them
+		j.files.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, first := range []types.Height{2, 3, 17, 17, 16, 40} {
+		if err := j.prune(first); err != nil {
+			t.Fatal(err)
+		}
+		first, err := j.first()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.covers(first - 1); err != nil {
+			t.Errorf("a snapshot of block %d: %v", first-1, err)
+		}
+		var pruned *ledger.Pruned
+		if _, err := j.block(first - 1); !errors.As(err, &pruned) || pruned.First != first {
+			t.Errorf("block %d: %v, want that the first is %d", first-1, err, first)
+		}
+		if _, err := j.stored(first - 2); first > 2 && !errors.Is(err, ledger.ErrNotFound) {
+			t.Errorf("block %d is still there: %v", first-2, err)
+		}
+		m.check(t, j, first)
+	}
 	j.close()
 }
 
