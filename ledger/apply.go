@@ -110,7 +110,9 @@ func (s *State) verifyAhead(txs []*Tx, remembered bool) {
 			checks = append(checks, tx)
 		}
 	}
+	s.points.lend(checks)
 	verifyTxs(checks, s.workers)
+	s.points.collect(checks)
 }
 
 // signed tells whether a transaction is signed as the next one of an account, from what is known or by verifying it.

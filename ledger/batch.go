@@ -57,8 +57,10 @@ func (h head) expect(tx *Tx) head {
 type verdict struct {
 	key        [32]byte
 	prev, next types.Hash
-	known      bool
-	holds      bool
+	// point is the key's: before verification if it is known, after it if it had to be decoded (see pointTable).
+	point *keyPoint
+	known bool
+	holds bool
 }
 
 // fits tells whether the signature of a transaction with this verdict was verified, and holds, at a head.
@@ -74,11 +76,16 @@ func verifyTxs(txs []*Tx, w Workers) {
 		items := make([]sigItem, to-from)
 		for i, tx := range order[from:to] {
 			v := &tx.verdict
-			items[i] = sigItem{&v.key, v.prev[:], tx.signedBytes, &tx.Signature, &v.holds}
+			items[i] = sigItem{&v.key, v.point, v.prev[:], tx.signedBytes, &tx.Signature, &v.holds}
 		}
 		verifySet(items)
-		for _, tx := range order[from:to] {
-			tx.verdict.known = true
+		for i, tx := range order[from:to] {
+			v := &tx.verdict
+			decoded := items[i].point
+			if decoded == v.point {
+				decoded = nil
+			}
+			v.point, v.known = decoded, true
 		}
 	})
 }

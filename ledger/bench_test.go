@@ -116,7 +116,7 @@ func through(b *testing.B, w *world, p *Pool, raws [][]byte, size int, watch *st
 // applied, hashed.
 func BenchmarkOffice(b *testing.B) {
 	const txs, accounts = 32_768, 100_000
-	for _, rich := range []int{16, 1000} {
+	for _, rich := range []int{16, 1000, 8192} {
 		b.Run(fmt.Sprintf("senders=%d", rich), func(b *testing.B) {
 			w := benchWorld(b, rich, accounts)
 			p, err := NewPool(w.s, 1)

@@ -155,6 +155,7 @@ func (s *State) prepareMessage(p *Message) *Refusal {
 			s.expectIn(p, c, tx)
 		}
 	}
+	s.points.lend(p.checks)
 	return nil
 }
 
@@ -215,6 +216,7 @@ func (s *State) KeepMessage(p *Message) error {
 	c.msid, c.root = m.Msid, m.root
 	maps.Copy(c.heads, p.heads)
 	m.checked = true
+	s.points.collect(p.checks)
 	s.inbox.put(m)
 	return nil
 }

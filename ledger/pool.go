@@ -108,6 +108,7 @@ func (p *Pool) Prepare(b *Batch) {
 			b.refused[i] = p.prepare(b, i)
 		}
 	}
+	p.s.points.lend(b.checks)
 }
 
 func (p *Pool) prepare(b *Batch, i int) *Refusal {
@@ -159,6 +160,7 @@ func (p *Pool) forget(user uint32, w *sender) {
 // Admit takes the transactions of a batch that was prepared and verified into the node's next messages; Batch.Refused and Batch.Place
 // tell what became of each.
 func (p *Pool) Admit(b *Batch) {
+	p.s.points.collect(b.checks)
 	for i, w := range b.senders {
 		if w == nil {
 			continue

@@ -229,7 +229,7 @@ func TestZIP215(t *testing.T) {
 	checks = append(checks, bad)
 	items := make([]sigItem, len(checks))
 	for i := range checks {
-		items[i] = sigItem{&checks[i].key, nil, checks[i].msg, &checks[i].sig, new(bool)}
+		items[i] = sigItem{&checks[i].key, nil, nil, checks[i].msg, &checks[i].sig, new(bool)}
 	}
 	verifySigs(items, nil)
 	for i, c := range checks {

@@ -22,9 +22,11 @@ const (
 	sigFailed = 16
 )
 
-// sigItem is one signature of a batch: of prev and msg by key. holds receives the result.
+// sigItem is one signature of a batch: of prev and msg by key. holds receives the result. point is the key's,
+// or nil; then it may receive what was decoded.
 type sigItem struct {
 	key   *[32]byte
+	point *keyPoint
 	prev  []byte
 	msg   []byte
 	sig   *[64]byte
@@ -48,7 +50,7 @@ type sigSet struct {
 	z, k   []scalar.Scalar
 	s      []scalar.Scalar
 	keyOf  []int
-	keys   []curve.EdwardsPoint
+	keys   []*keyPoint
 	number map[[32]byte]int // of a key; -1 when it is none
 	failed int              // equations
 }
@@ -76,10 +78,10 @@ func (b *sigSet) read(items []sigItem) []sigItem {
 	var buf []byte
 	var last *[32]byte
 	number := 0
-	for _, it := range items {
-		i := len(good)
+	for at := range items {
+		it, i := &items[at], len(good)
 		if last == nil || *it.key != *last {
-			number, last = b.keyNumber(it.key), it.key
+			number, last = b.keyNumber(it), it.key
 		}
 		b.keyOf[i] = number
 		_, err := b.r[i].SetCompressedY((*curve.CompressedEdwardsY)(it.sig[:32]))
@@ -92,7 +94,7 @@ func (b *sigSet) read(items []sigItem) []sigItem {
 		seed.Write(it.sig[32:])
 		mustScalar(b.k[i].SetBytesModOrderWide(h[:]))
 		mustScalar(b.s[i].SetBits(it.sig[32:]))
-		good = append(good, it)
+		good = append(good, *it)
 	}
 	stream := sha3.NewSHAKE128()
 	stream.Write(seed.Sum(nil))
@@ -111,15 +113,17 @@ func mustScalar(_ *scalar.Scalar, err error) {
 }
 
 // keyNumber numbers the keys of the set; a key that is no point has number -1.
-func (b *sigSet) keyNumber(key *[32]byte) int {
-	n, ok := b.number[*key]
+func (b *sigSet) keyNumber(it *sigItem) int {
+	n, ok := b.number[*it.key]
 	if !ok {
-		n = len(b.keys)
-		b.keys = append(b.keys, curve.EdwardsPoint{})
-		if _, err := b.keys[n].SetCompressedY((*curve.CompressedEdwardsY)(key)); err != nil {
-			b.keys, n = b.keys[:n], -1
+		if it.point == nil {
+			it.point = newKeyPoint(it.key)
 		}
-		b.number[*key] = n
+		if n = -1; it.point != nil {
+			n = len(b.keys)
+			b.keys = append(b.keys, it.point)
+		}
+		b.number[*it.key] = n
 	}
 	return n
 }
@@ -157,7 +161,7 @@ func (b *sigSet) equation(from, to int) bool {
 	base.Neg(&base)
 	for k := range sums {
 		if used[k] {
-			scalars, points = append(scalars, &sums[k]), append(points, &b.keys[k])
+			scalars, points = append(scalars, &sums[k]), append(points, &b.keys[k].point)
 		}
 	}
 	var sum curve.EdwardsPoint

@@ -45,7 +45,7 @@ func sigItems(n, keys int) []sigItem {
 		key, prev := PublicKey(secret), secretOf(fmt.Sprint(i))
 		msg := binary.LittleEndian.AppendUint32(make([]byte, 57), uint32(i))
 		sig := signBytes(secret, append(prev[:], msg...))
-		items[i] = sigItem{&key, prev[:], msg, &sig, new(bool)}
+		items[i] = sigItem{&key, nil, prev[:], msg, &sig, new(bool)}
 	}
 	return items
 }
@@ -57,14 +57,19 @@ func verifySigs(items []sigItem, w Workers) {
 // wantSame verifies in a batch and one by one.
 func wantSame(t *testing.T, items []sigItem) (good int) {
 	t.Helper()
-	verifySigs(items, nil)
+	verifySigs(slices.Clone(items), nil)
+	known := slices.Clone(items)
+	for i := range known {
+		known[i].point, known[i].holds = newKeyPoint(known[i].key), new(bool)
+	}
+	verifySigs(known, nil)
 	for i, it := range items {
 		var alone bool
 		one := it
 		one.holds = &alone
 		one.alone()
-		if *it.holds != alone {
-			t.Fatalf("signature %d of %d: %v in the batch, %v alone", i, len(items), *it.holds, alone)
+		if *it.holds != alone || *known[i].holds != alone {
+			t.Fatalf("signature %d of %d: %v in the batch, %v with its point known, %v alone", i, len(items), *it.holds, *known[i].holds, alone)
 		}
 		if alone {
 			good++
@@ -153,11 +158,11 @@ func TestVerifySigsSmallOrder(t *testing.T) {
 		for k := range small { // S = 0 holds for every message when R is of small order too
 			var sig [64]byte
 			copy(sig[:], small[k][:])
-			items = append(items, sigItem{&small[i], nil, []byte{byte(i)}, &sig, new(bool)})
+			items = append(items, sigItem{&small[i], nil, nil, []byte{byte(i)}, &sig, new(bool)})
 		}
 		mixed := mixedSignature(t, secretOf("cofactor"), small[i], []byte("x"))
 		key := PublicKey(secretOf("cofactor"))
-		items = append(items, sigItem{&key, nil, []byte("x"), &mixed, new(bool)})
+		items = append(items, sigItem{&key, nil, nil, []byte("x"), &mixed, new(bool)})
 	}
 	if good := wantSame(t, items); good != len(items) {
 		t.Fatalf("%d of %d signatures hold", good, len(items))
@@ -194,15 +199,23 @@ func mixedSignature(t *testing.T, secret, torsion [32]byte, msg []byte) (sig [64
 }
 
 func BenchmarkVerifySigs(b *testing.B) {
-	for _, keys := range []int{16, 1000, 8192} {
-		items := sigItems(8192, keys)
+	for _, c := range []struct {
+		keys  int
+		known bool
+	}{{16, false}, {1000, false}, {8192, false}, {8192, true}} {
+		items := sigItems(8192, c.keys)
+		for i := range items {
+			if c.known {
+				items[i].point = newKeyPoint(items[i].key)
+			}
+		}
 		for _, cores := range []int{1, runtime.GOMAXPROCS(0)} {
-			b.Run(fmt.Sprintf("keys=%d/cores=%d", keys, cores), func(b *testing.B) {
+			b.Run(fmt.Sprintf("keys=%d/known=%v/cores=%d", c.keys, c.known, cores), func(b *testing.B) {
 				b.ReportAllocs()
 				w := testWorkers(cores)
 				cpu := cpuTime()
 				for b.Loop() {
-					verifySigs(items, w)
+					verifySigs(slices.Clone(items), w) // which leaves no points
 				}
 				perOp(b, len(items), cpu, "sig")
 				if !*items[77].holds {

@@ -84,6 +84,7 @@ type State struct {
 	workers  Workers
 	inbox    inbox
 	verifier verifier
+	points   pointTable
 	// waiting is what Check has accepted since the last block.
 	waiting waiting
 }
