@@ -2,8 +2,11 @@ package escd
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cometbft/cometbft/config"
@@ -96,6 +99,13 @@ func gossipPause(blockMillis uint32) time.Duration {
 	return min(max(time.Duration(blockMillis)*time.Millisecond/100, 2*time.Millisecond), 10*time.Millisecond)
 }
 
+// Ports for nodes that are given none lie below those that Linux takes for outgoing connections, one of which could have the port by
+// the time that the node listens there.
+const firstPort, portsEnd = 10000, 32000
+
+// handedOut are the ports that freePort has given to somebody in this process, who may not listen there yet.
+var handedOut sync.Map
+
 // freePort turns port 0 into a port that is free now: CometBFT announces the configured port, not the one it got.
 func freePort(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
@@ -108,10 +118,16 @@ func freePort(addr string) (string, error) {
 	if port != "0" {
 		return net.JoinHostPort(host, port), nil
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "", fmt.Errorf("no free port on %s: %w", host, err)
+	for range portsEnd - firstPort {
+		port := firstPort + rand.IntN(portsEnd-firstPort)
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if _, taken := handedOut.LoadOrStore(port, true); !taken {
+			return net.JoinHostPort(host, strconv.Itoa(port)), nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("no free port on %s between %d and %d", host, firstPort, portsEnd)
 }
