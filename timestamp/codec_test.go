@@ -64,7 +64,7 @@ func TestReferenceFiles(t *testing.T) {
 	}
 }
 
-// ledger_proof.hex is read and written back by python-opentimestamps 0.4.2 byte for byte (see docs/timestamps.md).
+// ledger_proof.hex is a proof on the ledger as it is written now (see docs/timestamps.md).
 func TestLedgerProofGolden(t *testing.T) {
 	prev := seal(t, timestamp.Checkpoint{}, digests(2), 1_700_000_000)
 	b := seal(t, prev.Checkpoint, digests(5), 1_700_000_001)
