@@ -122,8 +122,8 @@ func (n *Node) ccoinBlock(h types.Height) (b ccoinBlock, err error) {
 	all := s.transactions()
 	for _, e := range s.events {
 		done, ok := e.(ledger.TxDone)
-		if !ok || done.Code != ledger.CodeOK || all[done.Place] == nil {
-			continue
+		if !ok || done.Code != ledger.CodeOK || all[done.Place] == nil || !ofAccount(&done) {
+			continue // ccoin has nothing like the nodes' own records
 		}
 		tx, err := ledger.DecodeTx(all[done.Place])
 		if err != nil {
