@@ -11,7 +11,7 @@ import (
 
 // Proposals have every node's messages without a hole, in turn, and keep room for what goes around the nodes.
 func TestOrderMessages(t *testing.T) {
-	w := newWorld(t, 2)
+	w := newWorld(t, 3)
 	chain := func(node uint16, n int) (raws [][]byte) {
 		last := w.s.node(node)
 		msid, root := last.Msid, last.MessageHash
@@ -30,7 +30,7 @@ func TestOrderMessages(t *testing.T) {
 	other := Direct(w.sign(admin(2), Broadcast{make([]byte, 300)}))
 	size := func(raws ...[]byte) (n int64) {
 		for _, r := range raws {
-			n += int64(len(r)) + txOverhead
+			n += blockBytes(r)
 		}
 		return n
 	}
@@ -44,6 +44,12 @@ func TestOrderMessages(t *testing.T) {
 	if err := w.s.CheckMessage(a[0]); err != nil {
 		t.Fatal(err)
 	}
+	large := append([]byte{blockEvidence}, make([]byte, 1000)...) // more than an eighth of the block
+	w.s.touchNode(3).Status |= NodeDoubleSpend
+	closed := bytes.Clone(a[0])
+	closed[68] = 3
+	stranger := bytes.Clone(a[0])
+	stranger[68] = 4
 	for name, c := range map[string]struct {
 		txs  [][]byte
 		max  int64
@@ -53,12 +59,22 @@ func TestOrderMessages(t *testing.T) {
 		"a hole":          {[][]byte{a[0], a[2], a[3], b[1]}, all, [][]byte{a[0]}},
 		"a contradiction": {[][]byte{contradiction, a[1], a[0]}, all, [][]byte{a[0], a[1]}},
 		"no room":         {[][]byte{a[0], a[1], a[2], other}, size(a[0], a[1], other), [][]byte{a[0], a[1], other}},
-		"room for others": {[][]byte{a[0], a[1], a[2], a[3], b[0], b[1], Direct(a[0])[:90]}, 8 * 96, [][]byte{a[0], a[1], a[2], Direct(a[0])[:90]}},
+		"room for others": {[][]byte{a[0], a[1], a[2], a[3], b[0], b[1], Direct(a[0])[:90]}, 8 * 96, [][]byte{a[0], b[0], a[1], Direct(a[0])[:90]}},
+		"by turns":        {[][]byte{a[0], a[1], a[2], b[0]}, size(a[0], b[0], a[1]), [][]byte{a[0], b[0], a[1]}},
+		"twice":           {[][]byte{other, a[0], a[0], other}, all, [][]byte{a[0], other}},
+		"large evidence":  {[][]byte{a[0], a[1], large}, size(a[0], large), [][]byte{a[0], large}},
+		"a closed node":   {[][]byte{closed, a[0]}, all, [][]byte{a[0]}},
+		"no such node":    {[][]byte{stranger, a[0]}, all, [][]byte{a[0]}},
+		"to the byte":     {[][]byte{a[0], other}, size(a[0], other), [][]byte{a[0], other}},
+		"a byte too few":  {[][]byte{a[0], other}, size(a[0], other) - 1, [][]byte{other}},
 		"nothing fits":    {[][]byte{a[0], other}, 100, nil},
 	} {
 		got := w.s.OrderMessages(c.txs, c.max)
 		if fmt.Sprintf("%x", got) != fmt.Sprintf("%x", append([][]byte{}, c.want...)) {
 			t.Errorf("%s:\n%x, want\n%x", name, got, c.want)
+		}
+		if err := w.s.CheckProposal(got); err != nil {
+			t.Errorf("%s: not accepted: %v", name, err)
 		}
 		if size(got...) > c.max {
 			t.Errorf("%s: %d bytes, at most %d", name, size(got...), c.max)
@@ -68,6 +84,43 @@ func TestOrderMessages(t *testing.T) {
 	for i, r := range out.Block {
 		if r.Code != CodeOK {
 			t.Errorf("transaction %d of the proposal: %v", i, r)
+		}
+	}
+}
+
+// What no honest proposer makes is refused.
+func TestCheckProposal(t *testing.T) {
+	w := newWorld(t, 3)
+	w.s.touchNode(3).Status |= NodeDoubleSpend
+	head := func(node uint16, msid uint32) []byte {
+		raw, err := (&NodeMessage{Node: node, Msid: msid}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	direct, evidence := Direct([]byte{1}), []byte{blockEvidence}
+	for name, c := range map[string]struct {
+		txs  [][]byte
+		code uint32
+	}{
+		"nothing":         {nil, CodeOK},
+		"all in order":    {[][]byte{head(1, 1), head(2, 1), head(1, 2), direct, evidence}, CodeOK},
+		"no kind":         {[][]byte{head(1, 1), {7}}, CodeType},
+		"empty":           {[][]byte{{}}, CodeType},
+		"a message's end": {[][]byte{head(1, 1)[:messageHead-1]}, CodeType},
+		"too long":        {[][]byte{append(head(1, 1), make([]byte, MaxMessage)...)}, CodeType},
+		"node 0":          {[][]byte{head(0, 1)}, CodeBadNode},
+		"no such node":    {[][]byte{head(4, 1)}, CodeBadNode},
+		"a closed node":   {[][]byte{head(3, 1)}, CodeBadNode},
+		"a hole":          {[][]byte{head(1, 1), head(1, 3)}, CodeMsid},
+		"twice":           {[][]byte{head(1, 1), head(1, 1)}, CodeMsid},
+		"executed before": {[][]byte{head(1, 0)}, CodeMsid},
+	} {
+		err := w.s.CheckProposal(c.txs)
+		var r *Refusal
+		if errors.As(err, &r) != (c.code != CodeOK) || r != nil && r.Code != c.code {
+			t.Errorf("%s: %v, want code %d", name, err, c.code)
 		}
 	}
 }
