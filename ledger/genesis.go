@@ -157,7 +157,12 @@ func (g Genesis) normal() (Genesis, error) {
 	case len(g.Nodes) == 0 || len(g.Nodes) > MaxNodes:
 		return g, fmt.Errorf("genesis: %d nodes: want 1..%d", len(g.Nodes), MaxNodes)
 	}
+	numbers := make(map[types.Hash]int, len(g.Nodes))
 	for i, n := range g.Nodes {
+		if k := numbers[n.PublicKey]; k != 0 {
+			return g, fmt.Errorf("genesis: nodes %d and %d have the same key %s: each signs with its own, or one could be punished for the other", k, i+1, n.PublicKey)
+		}
+		numbers[n.PublicKey] = i + 1
 		if !validKey(n.PublicKey) || !validKey(n.Account0) {
 			return g, fmt.Errorf("genesis: node %d: a key is not an ed25519 public key", i+1)
 		}

@@ -317,8 +317,9 @@ func TestGenesisRefused(t *testing.T) {
 		"time":       func(g *Genesis) { g.Time = -1 },
 		"block time": func(g *Genesis) { g.BlockMillis = maxBlockMillis + 1 },
 		"bad key":    func(g *Genesis) { g.Nodes[0].Account0 = types.Hash{2} },
+		"same key":   func(g *Genesis) { g.Nodes[1].PublicKey = g.Nodes[0].PublicKey },
 	} {
-		g := testGenesis(1)
+		g := testGenesis(2)
 		change(&g)
 		if _, err := NewState(g); err == nil {
 			t.Errorf("%s: accepted", name)
