@@ -173,10 +173,12 @@ type (
 	// Received: the peer paid by Pay. The daemon answers with SendReceipts, or gives it back with Pay{Refund: true}.
 	Received struct{ Pay wire.Pay }
 	// LockAdded: the peer's lock is irrevocably in a saved version signed by the peer. Forward it, settle it, hold it or give it back.
+	// Reserve came with it and is this side's already; who did not forward gives it back by Pay{Refund: true, Hash: the lock's}.
 	LockAdded struct {
-		Lock  Lock
-		Onion []byte
-		Memo  string
+		Lock    Lock
+		Reserve types.Amount
+		Onion   []byte
+		Memo    string
 	}
 	// PreimageKnown: a lock that I funded was opened: by Reveal, or on chain. The upstream lock can be claimed. Step wants
 	// no Propose for it: see Settleable.

@@ -42,7 +42,7 @@ func drawOps(t *rapid.T, s *State) []wire.Op {
 		case 0:
 			ops[i] = wire.Pay{Amount: amount, Refund: rapid.Bool().Draw(t, "refund")}
 		case 1:
-			ops[i] = wire.AddLock{ID: id, Amount: amount, Hash: pre.Hash(), Expiry: 200}
+			ops[i] = wire.AddLock{ID: id, Amount: amount, Reserve: types.Amount(rapid.Int64Range(-1, 9).Draw(t, "reserve")), Hash: pre.Hash(), Expiry: 200}
 		case 2:
 			ops[i] = wire.Settle{ID: id, Preimage: pre}
 		default:
@@ -72,6 +72,7 @@ func TestInvariants(t *testing.T) {
 				}
 				continue
 			}
+			holdReserves(t, &before, &next, by, fx.Outbox[0].Ops)
 			holdInvariants(t, &before, &next, by, rules, env[by].Height, fx.Outbox[0].Ops)
 			s[by] = next
 			msgs := fx.Send
@@ -152,6 +153,36 @@ func holdInvariants(t *rapid.T, before, after *State, by Side, rules wire.Rules,
 	}
 }
 
+// holdReserves: what the peer has at once is exactly what was paid, reserved, settled and, for the signer, given back.
+func holdReserves(t *rapid.T, before, after *State, by Side, ops []wire.Op) {
+	want := before.Current.Balance
+	var added []Lock
+	find := func(funder Side, id uint64) types.Amount {
+		for _, l := range append(slices.Clone(before.Current.Locks), added...) {
+			if l.Funder == funder && l.ID == id {
+				return l.Amount
+			}
+		}
+		return 0
+	}
+	for _, op := range ops {
+		switch o := op.(type) {
+		case wire.Pay:
+			want[by], want[by.Other()] = want[by]-o.Amount, want[by.Other()]+o.Amount
+		case wire.AddLock:
+			want[by], want[by.Other()] = want[by]-o.Amount-o.Reserve, want[by.Other()]+o.Reserve
+			added = append(added, Lock{ID: o.ID, Funder: by, Amount: o.Amount})
+		case wire.Settle:
+			want[by.Other()] += find(by, o.ID)
+		case wire.GiveBack:
+			want[by.Other()] += find(by.Other(), o.ID)
+		}
+	}
+	if want != after.Current.Balance {
+		t.Fatalf("balances %v, want %v", after.Current.Balance, want)
+	}
+}
+
 // worth is what a version brings a side if exactly these preimages (bits) become known: the payee gets a lock then, else its funder.
 func worth(v *Version, side Side, known int) types.Amount {
 	sum := v.Balance[side]
@@ -186,6 +217,10 @@ func TestPeerCantTake(t *testing.T) {
 		"preimage":      {lock, wire.Settle{ID: 1, Preimage: types.Preimage{1}}},
 		"too many":      {lock, wire.AddLock{ID: 2, Amount: 10, Hash: lock.Hash, Expiry: 200}, wire.AddLock{ID: 3, Amount: 10, Hash: lock.Hash, Expiry: 200}},
 		"deposit":       {wire.Pay{Amount: 95}},
+		"reserve minus": {wire.AddLock{ID: 1, Amount: 10, Reserve: -1, Hash: lock.Hash, Expiry: 200}},
+		"reserve much":  {wire.AddLock{ID: 1, Amount: 10, Reserve: 91, Hash: lock.Hash, Expiry: 200}},
+		"reserve max":   {wire.AddLock{ID: 1, Amount: 10, Reserve: types.MaxAmount, Hash: lock.Hash, Expiry: 200}},
+		"reserve floor": {wire.AddLock{ID: 1, Amount: 80, Reserve: 11, Hash: lock.Hash, Expiry: 200}},
 		"bad signature": {wire.Pay{Amount: 5}},
 	} {
 		s, env := openPair(t, 100, 100, wire.Rules{Dust: 2, MaxLocks: 2, Deposit: 10})

@@ -22,7 +22,7 @@ const (
 
 type rule string
 
-var allRules = []rule{"watch", "delta", "hold before give back", "claim in time", "close in time", "freeze", "epoch", "replace with the best"}
+var allRules = []rule{"reserve from what came", "watch", "delta", "hold before give back", "claim in time", "close in time", "freeze", "epoch", "replace with the best"}
 
 type mLock struct{ key, amount, payer, expiry int }
 
@@ -253,10 +253,19 @@ func (w *mWorld) addPayment() {
 	}
 	key := len(w.added) + len(w.keys) + w.h*1000
 	up := mLock{key, amount, 0, expiry}
-	ab.update(0, ab.now.balance[0]-amount, ab.now.balance[1], append(slices.Clone(ab.now.locks), up))
-	if down > w.h+window+2*margin+react && !frozen && w.h >= w.asleep && bc.now.balance[0] >= amount && !bc.settled {
+	in := min(w.rng.IntN(3), ab.now.balance[0]-amount) // the reservation fee is paid with the lock, for good
+	ab.update(0, ab.now.balance[0]-amount-in, ab.now.balance[1]+in, append(slices.Clone(ab.now.locks), up))
+	if ab.posted == nil { // else B takes nothing any more
+		w.spent -= in
+	}
+	out := in / 2
+	if !w.on("reserve from what came") {
+		out = 2
+	}
+	if down > w.h+window+2*margin+react && !frozen && w.h >= w.asleep && bc.now.balance[0] >= amount+out && !bc.settled {
 		l := mLock{key, amount, 0, down}
-		bc.update(0, bc.now.balance[0]-amount, bc.now.balance[1], append(slices.Clone(bc.now.locks), l))
+		bc.update(0, bc.now.balance[0]-amount-out, bc.now.balance[1]+out, append(slices.Clone(bc.now.locks), l))
+		w.spent += in / 2 // passed on
 		w.added[key], w.paths[key] = bc.now.number, mPath{up, l}
 		w.keys = append(w.keys, key)
 	}

@@ -20,8 +20,9 @@ type change struct {
 
 type addedLock struct {
 	Lock
-	onion []byte
-	memo  string
+	reserve types.Amount
+	onion   []byte
+	memo    string
 }
 
 type returnedLock struct {
@@ -96,18 +97,26 @@ func (a *applier) give(amount types.Amount) error {
 	return err
 }
 
+// move pays the peer at once.
+func (a *applier) move(amount types.Amount) error {
+	if err := a.take(amount); err != nil {
+		return err
+	}
+	return a.give(amount)
+}
+
 func (a *applier) pay(o wire.Pay) error {
 	if most := a.rules().MaxPayment; most > 0 && o.Amount > most && !o.Refund {
 		return fmt.Errorf("rule max payment: %s exceeds the %s that the receiver takes at once", o.Amount, most)
 	}
-	if err := a.take(o.Amount); err != nil {
+	if err := a.move(o.Amount); err != nil {
 		return err
 	}
 	if o.Refund {
 		a.refunded += o.Amount // all of it was the signer's balance
 	}
 	a.ch.pays = append(a.ch.pays, o)
-	return a.give(o.Amount)
+	return nil
 }
 
 // rules are what the receiver demands of the signer.
@@ -119,6 +128,10 @@ func (a *applier) addLock(o wire.AddLock) error {
 		return fmt.Errorf("lock number %d: want %d", o.ID, a.nextLock)
 	case most > 0 && o.Amount > most:
 		return fmt.Errorf("rule max payment: a lock of %s exceeds the %s that the receiver takes at once", o.Amount, most)
+	case o.Reserve < 0:
+		return fmt.Errorf("reservation fee %s: must not be negative", o.Reserve)
+	case most > 0 && o.Reserve > most:
+		return fmt.Errorf("rule max payment: a reservation fee of %s exceeds the %s that the receiver takes at once", o.Reserve, most)
 	case o.Amount < a.s.dust():
 		return fmt.Errorf("rule dust: a lock of %s is below %s", o.Amount, a.s.dust())
 	case len(o.Onion) != 0 && (len(o.Onion) != wire.OnionSize || o.Memo != ""):
@@ -133,11 +146,16 @@ func (a *applier) addLock(o wire.AddLock) error {
 	if err := a.take(o.Amount); err != nil {
 		return err
 	}
+	if o.Reserve > 0 {
+		if err := a.move(o.Reserve); err != nil {
+			return fmt.Errorf("reservation fee: %w", err)
+		}
+	}
 	l = a.s.newLock(l)
 	i, _ := a.v.find(l.Key())
 	a.v.Locks = slices.Insert(a.v.Locks, i, l)
 	a.nextLock++
-	a.ch.added = append(a.ch.added, addedLock{l, o.Onion, o.Memo})
+	a.ch.added = append(a.ch.added, addedLock{l, o.Reserve, o.Onion, o.Memo})
 	return nil
 }
 

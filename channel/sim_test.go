@@ -26,7 +26,8 @@ func TestColluders(t *testing.T) {
 }
 
 type path struct {
-	up       uint64 // lock number; 0: none
+	up       uint64       // lock number; 0: none
+	reserve  types.Amount // that came with it
 	preimage types.Preimage
 }
 
@@ -38,8 +39,8 @@ type sim struct {
 	u, d *party // Bob's side of the channels towards Alice and Carol
 
 	paths map[types.Hash]*path
-	wants map[*party][]wire.Op
-	due   types.Amount // what Bob may count on at least: start, less his own payments, plus those he received
+	wants map[*party][][]wire.Op // each is one update
+	due   types.Amount           // what Bob may count on at least: start, less his own payments, plus those he received
 	made  int
 	wake  types.Height
 	mood  float64        // how readily the colluders resolve payments
@@ -47,7 +48,7 @@ type sim struct {
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
-	s := &sim{t: t, w: newWorld(t), rng: rand.New(rand.NewPCG(seed, 7)), paths: map[types.Hash]*path{}, wants: map[*party][]wire.Op{}, seen: map[string]int{}}
+	s := &sim{t: t, w: newWorld(t), rng: rand.New(rand.NewPCG(seed, 7)), paths: map[types.Hash]*path{}, wants: map[*party][][]wire.Op{}, seen: map[string]int{}}
 	s.a, s.u = s.w.party("alice", 100*types.Coin), s.w.party("bob up", 100*types.Coin)
 	s.d, s.c = s.w.party("bob down", 100*types.Coin), s.w.party("carol", 100*types.Coin)
 	s.due = s.w.balance(s.u.account) + s.w.balance(s.d.account)
@@ -75,13 +76,14 @@ func (s *sim) upNote(n channel.Notice) {
 	case channel.LockAdded:
 		p := s.paths[n.Lock.Hash]
 		down := n.Lock.Expiry - types.Height(testTiming.ForwardDelta())
-		op := wire.AddLock{Amount: n.Lock.Amount, Hash: n.Lock.Hash, Expiry: down}
+		s.due += n.Reserve
+		op := wire.AddLock{Amount: n.Lock.Amount, Reserve: n.Reserve / 2, Hash: n.Lock.Hash, Expiry: down}
 		if int64(n.Lock.Expiry) < int64(testTiming.ForwardDelta()) || down < testTiming.MinExpiry(s.u.height) || !s.u.s.Ready() || !s.d.s.Ready() ||
-			s.d.s.CanSend() < op.Amount || p.up != 0 {
-			s.want(s.u, wire.GiveBack{ID: n.Lock.ID})
+			s.d.s.CanSend() < op.Amount+op.Reserve || p.up != 0 {
+			s.decline(n.Lock.ID, n.Lock.Hash, n.Reserve)
 			return
 		}
-		p.up = n.Lock.ID
+		p.up, p.reserve = n.Lock.ID, n.Reserve
 		s.want(s.d, op)
 	case channel.Resynced:
 		s.t.Fatalf("nobody lost data")
@@ -102,7 +104,16 @@ func (s *sim) downNote(n channel.Notice) {
 	}
 }
 
-func (s *sim) want(p *party, op wire.Op) { s.wants[p] = append(s.wants[p], op) }
+func (s *sim) want(p *party, ops ...wire.Op) { s.wants[p] = append(s.wants[p], ops) }
+
+// decline gives a lock back that was not forwarded, and its reservation fee with it.
+func (s *sim) decline(id uint64, hash types.Hash, reserve types.Amount) {
+	ops := []wire.Op{wire.GiveBack{ID: id}}
+	if reserve > 0 {
+		ops = append(ops, wire.Pay{Amount: reserve, Hash: hash, Refund: true})
+	}
+	s.want(s.u, ops...)
+}
 
 // must passes over refusals that the state of the channel explains; the simulation is about money, not commands.
 func (s *sim) must(err error) {
@@ -120,8 +131,11 @@ func (s *sim) bob() {
 		if !p.s.Ready() {
 			continue
 		}
-		ops := append(p.s.Settleable(), s.wants[p]...)
-		if len(ops) == 0 {
+		updates := s.wants[p]
+		if ops := p.s.Settleable(); len(ops) > 0 {
+			updates = append(updates, ops)
+		}
+		if len(updates) == 0 {
 			if p.s.MyTurn() && s.chance(.5) {
 				s.must(p.step(channel.GiveTurn{}))
 			}
@@ -132,17 +146,28 @@ func (s *sim) bob() {
 			continue
 		}
 		s.wants[p] = nil
-		for _, op := range ops {
-			s.bobProposes(p, op)
+		for _, ops := range updates {
+			s.bobProposes(p, ops)
 		}
 	}
 }
 
-func (s *sim) bobProposes(p *party, op wire.Op) {
-	err := p.step(channel.Propose{Ops: []wire.Op{op}})
+func (s *sim) bobProposes(p *party, ops []wire.Op) {
+	err := p.step(channel.Propose{Ops: ops})
 	s.must(err)
-	if add, ok := op.(wire.AddLock); ok && err != nil {
-		s.want(s.u, wire.GiveBack{ID: s.paths[add.Hash].up})
+	for _, op := range ops {
+		switch o := op.(type) {
+		case wire.AddLock:
+			if err != nil {
+				s.decline(s.paths[o.Hash].up, o.Hash, s.paths[o.Hash].reserve)
+				continue
+			}
+			s.due -= o.Reserve
+		case wire.Pay:
+			if err == nil {
+				s.due -= o.Amount
+			}
+		}
 	}
 }
 
@@ -155,7 +180,8 @@ func (s *sim) cheats() {
 		s.made++
 		p := types.Preimage(types.SHA256([]byte{byte(s.made), byte(s.made >> 8)}))
 		expiry := a.height + types.Height(s.rng.IntN(30)) + types.Height(testTiming.ForwardDelta()+16)
-		err := a.step(channel.Propose{Ops: []wire.Op{wire.AddLock{Amount: types.Amount(s.rng.IntN(12)+1) * types.Coin, Hash: p.Hash(), Expiry: expiry}}})
+		err := a.step(channel.Propose{Ops: []wire.Op{wire.AddLock{Amount: types.Amount(s.rng.IntN(12)+1) * types.Coin, Reserve: types.Amount(s.rng.IntN(3)) * types.Coin / 4,
+			Hash: p.Hash(), Expiry: expiry}}})
 		s.must(err)
 		s.paths[p.Hash()] = &path{preimage: p}
 	}

@@ -138,7 +138,7 @@ func (m *machine) gained(ch *change) {
 		m.note(Received{p})
 	}
 	for _, l := range ch.added {
-		m.note(LockAdded{l.Lock, l.onion, l.memo})
+		m.note(LockAdded{l.Lock, l.reserve, l.onion, l.memo})
 	}
 	for _, l := range ch.settled {
 		m.note(LockSettled{l})

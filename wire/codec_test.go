@@ -47,7 +47,7 @@ func examples() []Message {
 		&OpenRefund{Temp: h(1), ID: h(2), RefundSig: sig(3)},
 		&OpenFund{ID: h(1), FundSig: sig(2)},
 		&Update{ID: h(1), Version: 2, Yield: true, Sig: sig(3), Ops: []Op{
-			Pay{Amount: 1, Hash: h(2), Refund: true}, AddLock{ID: 1, Amount: 2, Hash: h(3), Expiry: 4, Memo: "bike"},
+			Pay{Amount: 1, Hash: h(2), Refund: true}, AddLock{ID: 1, Amount: 2, Reserve: 9, Hash: h(3), Expiry: 4, Memo: "bike"},
 			AddLock{ID: 2, Amount: 2, Hash: h(3), Expiry: 4, Onion: bytes.Repeat([]byte{7}, OnionSize)},
 			Settle{ID: 5, Preimage: types.Preimage(h(6))}, GiveBack{ID: 7, Reason: []byte("why")}, GiveBack{ID: 8}}},
 		&Ack{ID: h(1), Version: 2},
@@ -125,7 +125,7 @@ func TestRefusals(t *testing.T) {
 		"too many ops":       "0010" + id + "00000002" + "00" + "ffff" + sig,
 		"unknown op":         "0010" + id + "00000002" + "00" + "0001" + "09" + strings.Repeat("00", 60) + sig,
 		"amount":             "0010" + id + "00000002" + "00" + "0001" + "01" + "4000000000000001" + id + "00" + sig,
-		"short onion":        "0010" + id + "00000002" + "00" + "0001" + "02" + "0000000000000001" + "0000000000000001" + id + "00000001" + "0001aa" + "0000" + sig,
+		"short onion":        "0010" + id + "00000002" + "00" + "0001" + "02" + strings.Repeat("0000000000000001", 3) + id + "00000001" + "0001aa" + "0000" + sig,
 		"long text":          "0032" + id + "0201" + strings.Repeat("41", 0x201),
 		"too many preimages": "0014" + id + "03c7" + strings.Repeat(id, 0x3c7),
 		"funder":             "0021" + id + "0000000100000001" + strings.Repeat("00", 16) + "0001" + "0000000000000001" + "02" + strings.Repeat("00", 44) + sig,

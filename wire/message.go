@@ -200,7 +200,8 @@ type AnnounceSigs struct {
 type Op interface{ isOp() }
 
 // Pay moves Amount to the peer at once. Hash names what is paid (an invoice's payment hash; the peer answers with its
-// Receipt) or is zero for a spontaneous payment. Refund marks money given back because the receiver did not want Hash's payment.
+// Receipt) or is zero for a spontaneous payment. Refund marks money given back because the receiver did not want Hash's payment, or
+// did not earn the reservation fee of the lock with this hash.
 type Pay struct {
 	Amount types.Amount
 	Hash   types.Hash
@@ -212,8 +213,11 @@ type AddLock struct {
 	// ID counts the signer's locks in this channel: 1, 2, 3, …
 	ID     uint64
 	Amount types.Amount
-	Hash   types.Hash
-	Expiry types.Height
+	// Reserve is the reservation fee: it moves from the signer's balance to the receiver's with this operation and for good,
+	// whatever becomes of the lock, so that a lock that stays open costs its funder something. 0: none.
+	Reserve types.Amount
+	Hash    types.Hash
+	Expiry  types.Height
 	// Onion is the Sphinx packet (OnionSize bytes), or empty for an escrow with the peer itself.
 	Onion []byte
 	// Memo is shown to the payee of an escrow (at most MaxText bytes); empty with an onion.

@@ -28,7 +28,7 @@ func opSize(op Op) int {
 	case Pay:
 		return 1 + 8 + 32 + 1
 	case AddLock:
-		return 1 + 8 + 8 + 32 + 4 + 2 + len(o.Onion) + 2 + len(o.Memo)
+		return 1 + 3*8 + 32 + 4 + 2 + len(o.Onion) + 2 + len(o.Memo)
 	case Settle:
 		return 1 + 8 + 32
 	case GiveBack:
@@ -55,7 +55,7 @@ func appendOp(b []byte, op Op) []byte {
 		return appendBool(append(b, o.Hash[:]...), o.Refund)
 	case AddLock:
 		b = be.AppendUint64(append(b, opAddLock), o.ID)
-		b = append(appendAmount(b, o.Amount), o.Hash[:]...)
+		b = append(appendAmount(appendAmount(b, o.Amount), o.Reserve), o.Hash[:]...)
 		b = be.AppendUint32(b, uint32(o.Expiry))
 		return appendBytes(appendBytes(b, o.Onion), o.Memo)
 	case Settle:
@@ -86,7 +86,8 @@ func (r *reader) op() Op {
 	case opPay:
 		return Pay{Amount: r.amount(), Hash: r.hash(), Refund: r.bool()}
 	case opAddLock:
-		o := AddLock{ID: r.u64(), Amount: r.amount(), Hash: r.hash(), Expiry: types.Height(r.u32()), Onion: r.bytes(OnionSize), Memo: r.text()}
+		o := AddLock{ID: r.u64(), Amount: r.amount(), Reserve: r.amount(), Hash: r.hash(), Expiry: types.Height(r.u32()),
+			Onion: r.bytes(OnionSize), Memo: r.text()}
 		if len(o.Onion) != 0 && len(o.Onion) != OnionSize {
 			r.fail("onion packet of a wrong size")
 		}
