@@ -59,7 +59,7 @@ func (r *runner) plan(b *batch) []planned {
 	var list []planned
 	room := updateRoom
 	add := func(p planned) bool {
-		n := opSize(p.op)
+		n := wire.OpSize(p.op)
 		if len(list) >= wire.MaxOps || n > room {
 			return false
 		}
@@ -237,16 +237,4 @@ func (r *runner) unrefund(b *batch, h types.Hash) {
 			return
 		}
 	}
-}
-
-// opSize is about what an operation takes in a frame.
-func opSize(op wire.Op) int {
-	const head = 128
-	switch v := op.(type) {
-	case wire.AddLock:
-		return head + len(v.Onion) + len(v.Memo)
-	case wire.GiveBack:
-		return head + len(v.Reason)
-	}
-	return head
 }

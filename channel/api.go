@@ -172,6 +172,12 @@ type (
 	Opened struct{}
 	// Received: the peer paid by Pay. The daemon answers with SendReceipts, or gives it back with Pay{Refund: true}.
 	Received struct{ Pay wire.Pay }
+	// Streamed: the peer paid these amounts, numbered from First, by PayStream. They are this side's, whatever numbers came before.
+	Streamed struct {
+		Stream  types.Hash
+		First   uint64
+		Amounts []types.Amount // shared with the update: not to be changed
+	}
 	// LockAdded: the peer's lock is irrevocably in a saved version signed by the peer. Forward it, settle it, hold it or give it back.
 	// Reserve came with it and is this side's already; who did not forward gives it back by Pay{Refund: true, Hash: the lock's}.
 	LockAdded struct {
@@ -216,6 +222,7 @@ type (
 
 func (Opened) isNotice()        {}
 func (Received) isNotice()      {}
+func (Streamed) isNotice()      {}
 func (LockAdded) isNotice()     {}
 func (PreimageKnown) isNotice() {}
 func (LockSettled) isNotice()   {}

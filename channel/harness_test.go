@@ -422,6 +422,8 @@ func describe(m wire.Message) string {
 			switch o := op.(type) {
 			case wire.Pay:
 				s += fmt.Sprintf(" pay %s", o.Amount)
+			case wire.PayStream:
+				s += fmt.Sprintf(" pay %d of a stream from %d", len(o.Amounts), o.First)
 			case wire.AddLock:
 				s += fmt.Sprintf(" lock %d of %s until %d", o.ID, o.Amount, o.Expiry)
 			case wire.Settle:
@@ -456,6 +458,8 @@ func describeNotice(n channel.Notice) string {
 		return fmt.Sprintf("is %s", n.To)
 	case channel.Received:
 		return fmt.Sprintf("received %s", n.Pay.Amount)
+	case channel.Streamed:
+		return fmt.Sprintf("received %d of a stream from %d", len(n.Amounts), n.First)
 	case channel.LockAdded:
 		return fmt.Sprintf("sees lock %d of %s", n.Lock.ID, n.Lock.Amount)
 	case channel.LockSettled:

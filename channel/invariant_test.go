@@ -38,13 +38,20 @@ func drawOps(t *rapid.T, s *State) []wire.Op {
 		id := uint64(rapid.IntRange(1, 8).Draw(t, "id"))
 		amount := types.Amount(rapid.Int64Range(-2, 120).Draw(t, "amount"))
 		pre := types.Preimage{byte(rapid.IntRange(0, 3).Draw(t, "preimage"))}
-		switch rapid.IntRange(0, 3).Draw(t, "op") {
+		switch rapid.IntRange(0, 4).Draw(t, "op") {
 		case 0:
 			ops[i] = wire.Pay{Amount: amount, Refund: rapid.Bool().Draw(t, "refund")}
 		case 1:
 			ops[i] = wire.AddLock{ID: id, Amount: amount, Reserve: types.Amount(rapid.Int64Range(-1, 9).Draw(t, "reserve")), Hash: pre.Hash(), Expiry: 200}
 		case 2:
 			ops[i] = wire.Settle{ID: id, Preimage: pre}
+		case 3:
+			list := rapid.SliceOfN(rapid.Int64Range(-1, 40), 0, 5).Draw(t, "stream")
+			o := wire.PayStream{First: uint64(rapid.IntRange(0, 3).Draw(t, "first")), Amounts: make([]types.Amount, len(list))}
+			for j, a := range list {
+				o.Amounts[j] = types.Amount(a)
+			}
+			ops[i] = o
 		default:
 			ops[i] = wire.GiveBack{ID: id}
 		}
@@ -169,6 +176,13 @@ func holdReserves(t *rapid.T, before, after *State, by Side, ops []wire.Op) {
 		switch o := op.(type) {
 		case wire.Pay:
 			want[by], want[by.Other()] = want[by]-o.Amount, want[by.Other()]+o.Amount
+		case wire.PayStream:
+			for _, amount := range o.Amounts {
+				if amount <= 0 {
+					t.Fatalf("a stream pays %s", amount)
+				}
+				want[by], want[by.Other()] = want[by]-amount, want[by.Other()]+amount
+			}
 		case wire.AddLock:
 			want[by], want[by.Other()] = want[by]-o.Amount-o.Reserve, want[by.Other()]+o.Reserve
 			added = append(added, Lock{ID: o.ID, Funder: by, Amount: o.Amount})
@@ -217,6 +231,13 @@ func TestPeerCantTake(t *testing.T) {
 		"preimage":      {lock, wire.Settle{ID: 1, Preimage: types.Preimage{1}}},
 		"too many":      {lock, wire.AddLock{ID: 2, Amount: 10, Hash: lock.Hash, Expiry: 200}, wire.AddLock{ID: 3, Amount: 10, Hash: lock.Hash, Expiry: 200}},
 		"deposit":       {wire.Pay{Amount: 95}},
+		"no stream":     {wire.PayStream{First: 1}},
+		"stream minus":  {wire.PayStream{First: 1, Amounts: []types.Amount{5, -5}}},
+		"stream much":   {wire.PayStream{First: 1, Amounts: []types.Amount{50, 51}}},
+		"stream wraps":  {wire.PayStream{First: 1, Amounts: []types.Amount{types.MaxAmount, types.MaxAmount, types.MaxAmount, types.MaxAmount}}},
+		"stream from 0": {wire.PayStream{Amounts: []types.Amount{5}}},
+		"stream floor":  {wire.PayStream{First: 1, Amounts: []types.Amount{45, 46}}},
+		"stream long":   {wire.PayStream{First: 1, Amounts: slices.Repeat([]types.Amount{1}, wire.MaxStream+1)}},
 		"reserve minus": {wire.AddLock{ID: 1, Amount: 10, Reserve: -1, Hash: lock.Hash, Expiry: 200}},
 		"reserve much":  {wire.AddLock{ID: 1, Amount: 10, Reserve: 91, Hash: lock.Hash, Expiry: 200}},
 		"reserve max":   {wire.AddLock{ID: 1, Amount: 10, Reserve: types.MaxAmount, Hash: lock.Hash, Expiry: 200}},

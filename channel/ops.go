@@ -13,6 +13,7 @@ import (
 // change is what one update does, in the order of its operations.
 type change struct {
 	pays     []wire.Pay
+	streams  []wire.PayStream
 	added    []addedLock
 	settled  []Lock
 	returned []returnedLock
@@ -68,6 +69,8 @@ func (a *applier) op(op wire.Op) error {
 	switch o := op.(type) {
 	case wire.Pay:
 		return a.pay(o)
+	case wire.PayStream:
+		return a.stream(o)
 	case wire.AddLock:
 		return a.addLock(o)
 	case wire.Settle:
@@ -117,6 +120,27 @@ func (a *applier) pay(o wire.Pay) error {
 	}
 	a.ch.pays = append(a.ch.pays, o)
 	return nil
+}
+
+// stream makes many payments at once. Nothing is remembered about the stream: a number that comes twice, or is left out, is the
+// sender's gift or loss and the receiver's to count.
+func (a *applier) stream(o wire.PayStream) error {
+	if err := o.Check(); err != nil {
+		return err
+	}
+	if most := a.rules().MaxPayment; most > 0 {
+		for i, amount := range o.Amounts {
+			if amount > most {
+				return fmt.Errorf("rule max payment: payment %d of the stream, %s, exceeds the %s that the receiver takes at once", o.First+uint64(i), amount, most)
+			}
+		}
+	}
+	sum, err := o.Sum()
+	if err != nil {
+		return err
+	}
+	a.ch.streams = append(a.ch.streams, o)
+	return a.move(sum)
 }
 
 // rules are what the receiver demands of the signer.

@@ -73,6 +73,8 @@ func (s *sim) upNote(n channel.Notice) {
 	switch n := n.(type) {
 	case channel.Received:
 		s.due += n.Pay.Amount
+	case channel.Streamed:
+		s.due += sumOf(n.Amounts)
 	case channel.LockAdded:
 		p := s.paths[n.Lock.Hash]
 		down := n.Lock.Expiry - types.Height(testTiming.ForwardDelta())
@@ -90,10 +92,19 @@ func (s *sim) upNote(n channel.Notice) {
 	}
 }
 
+func sumOf(amounts []types.Amount) (sum types.Amount) {
+	for _, a := range amounts {
+		sum += a
+	}
+	return sum
+}
+
 func (s *sim) downNote(n channel.Notice) {
 	switch n := n.(type) {
 	case channel.Received:
 		s.due += n.Pay.Amount
+	case channel.Streamed:
+		s.due += sumOf(n.Amounts)
 	case channel.PreimageKnown:
 		s.seen["preimage in phase "+s.d.s.Phase.String()]++
 		s.must(s.u.step(channel.Reveal{Preimages: []types.Preimage{n.Lock.Preimage}}))
@@ -200,6 +211,9 @@ func (s *sim) cheats() {
 	for _, p := range []*party{a, c} {
 		if s.chance(.2) {
 			s.must(p.step(channel.Propose{Ops: []wire.Op{wire.Pay{Amount: types.Coin / 2}}}))
+		}
+		if s.chance(.2) { // any numbers
+			s.must(p.step(channel.Propose{Ops: []wire.Op{wire.PayStream{First: uint64(1 + s.rng.IntN(9)), Amounts: []types.Amount{types.Coin / 8, types.Coin / 16}}}}))
 		}
 		if s.chance(.5) {
 			s.must(p.step(channel.GiveTurn{}))

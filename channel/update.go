@@ -137,6 +137,9 @@ func (m *machine) gained(ch *change) {
 	for _, p := range ch.pays {
 		m.note(Received{p})
 	}
+	for _, p := range ch.streams {
+		m.note(Streamed{p.Stream, p.First, p.Amounts})
+	}
 	for _, l := range ch.added {
 		m.note(LockAdded{l.Lock, l.reserve, l.onion, l.memo})
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/eschaton-network/chand/types"
 )
@@ -171,6 +172,17 @@ func (r *reader) amount() types.Amount {
 	return types.Amount(v)
 }
 
+// smallAmount reads what appendSmallAmount wrote, in the one shortest form.
+func (r *reader) smallAmount() types.Amount {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 || v > uint64(types.MaxAmount) || n > 1 && r.b[n-1] == 0 {
+		r.fail("an amount is cut off, beyond the supply or not in its shortest form")
+		return 0
+	}
+	r.b = r.b[n:]
+	return types.Amount(v)
+}
+
 func (r *reader) account() types.AccountID { return types.AccountID{Node: r.u16(), User: r.u32()} }
 
 // count reads the number of items that follow, each at least size bytes.
@@ -210,6 +222,13 @@ func appendBool(b []byte, v bool) []byte {
 func appendAmount(b []byte, a types.Amount) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(a))
 }
+
+// appendSmallAmount writes an amount in 1 to 9 bytes, seven bits each, the low ones first.
+func appendSmallAmount(b []byte, a types.Amount) []byte {
+	return binary.AppendUvarint(b, uint64(a))
+}
+
+func smallAmountSize(a types.Amount) int { return (bits.Len64(uint64(a)|1) + 6) / 7 }
 
 func appendAccount(b []byte, a types.AccountID) []byte {
 	b = binary.BigEndian.AppendUint16(b, a.Node)

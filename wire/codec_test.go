@@ -49,6 +49,7 @@ func examples() []Message {
 		&Update{ID: h(1), Version: 2, Yield: true, Sig: sig(3), Ops: []Op{
 			Pay{Amount: 1, Hash: h(2), Refund: true}, AddLock{ID: 1, Amount: 2, Reserve: 9, Hash: h(3), Expiry: 4, Memo: "bike"},
 			AddLock{ID: 2, Amount: 2, Hash: h(3), Expiry: 4, Onion: bytes.Repeat([]byte{7}, OnionSize)},
+			PayStream{Stream: h(8), First: 9, Amounts: []types.Amount{1, 127, 128, types.MaxAmount - 256}},
 			Settle{ID: 5, Preimage: types.Preimage(h(6))}, GiveBack{ID: 7, Reason: []byte("why")}, GiveBack{ID: 8}}},
 		&Ack{ID: h(1), Version: 2},
 		&TurnRequest{ID: h(1)},
@@ -119,6 +120,7 @@ func writeCorpus(t *testing.T, m Message, frame []byte) {
 func TestRefusals(t *testing.T) {
 	id := strings.Repeat("11", 32)
 	sig := strings.Repeat("00", 64)
+	stream := "0010" + id + "00000002" + "00" + "0001" + "05" + id
 	for name, frame := range map[string]string{
 		"unknown type":       "ffff" + id,
 		"yield not boolean":  "0010" + id + "00000002" + "02" + "0000" + sig,
@@ -126,6 +128,14 @@ func TestRefusals(t *testing.T) {
 		"unknown op":         "0010" + id + "00000002" + "00" + "0001" + "09" + strings.Repeat("00", 60) + sig,
 		"amount":             "0010" + id + "00000002" + "00" + "0001" + "01" + "4000000000000001" + id + "00" + sig,
 		"short onion":        "0010" + id + "00000002" + "00" + "0001" + "02" + strings.Repeat("0000000000000001", 3) + id + "00000001" + "0001aa" + "0000" + sig,
+		"no stream":          stream + "0000000000000001" + "0000" + sig,
+		"stream number 0":    stream + "0000000000000000" + "0001" + "01" + sig,
+		"stream number last": stream + "7fffffffffffffff" + "0001" + "01" + sig,
+		"stream too long":    stream + "0000000000000001" + "1001" + strings.Repeat("01", 0x1001) + sig,
+		"stream of nothing":  stream + "0000000000000001" + "0001" + "00" + sig,
+		"stream, long form":  stream + "0000000000000001" + "0001" + "8100" + sig,
+		"stream of too much": stream + "0000000000000001" + "0002" + "ffffffffffffffff3f" + "02" + sig,
+		"stream beyond":      stream + "0000000000000001" + "0001" + "818080808080808040" + sig,
 		"long text":          "0032" + id + "0201" + strings.Repeat("41", 0x201),
 		"too many preimages": "0014" + id + "03c7" + strings.Repeat(id, 0x3c7),
 		"funder":             "0021" + id + "0000000100000001" + strings.Repeat("00", 16) + "0001" + "0000000000000001" + "02" + strings.Repeat("00", 44) + sig,

@@ -6,6 +6,9 @@ const (
 	MaxFrame = 1 << 20
 	// MaxOps bounds the operations of one update.
 	MaxOps = 483
+	// MaxStream bounds the payments in one PayStream: enough that its header and the signature weigh nothing, and an update that
+	// holds only one is still made, checked and acknowledged within a millisecond.
+	MaxStream = 4096
 	// MaxLocks bounds the locks open in one channel: as many outputs as a Lightning commitment may carry (BOLT 2: 483 each way).
 	MaxLocks = 966
 	// MaxText bounds free text in messages.

@@ -1,6 +1,11 @@
 package wire
 
-import "github.com/eschaton-network/chand/types"
+import (
+	"fmt"
+	"math"
+
+	"github.com/eschaton-network/chand/types"
+)
 
 // Message is one of the message types of this package. A frame is the type (2 bytes, big-endian) and the body.
 type Message interface{ MessageType() uint16 }
@@ -196,7 +201,7 @@ type AnnounceSigs struct {
 	NodeSig, CloseSig Sig
 }
 
-// Op is one of Pay, AddLock, Settle, GiveBack. Each only gives to the peer of its signer.
+// Op is one of Pay, PayStream, AddLock, Settle, GiveBack. Each only gives to the peer of its signer.
 type Op interface{ isOp() }
 
 // Pay moves Amount to the peer at once. Hash names what is paid (an invoice's payment hash; the peer answers with its
@@ -206,6 +211,41 @@ type Pay struct {
 	Amount types.Amount
 	Hash   types.Hash
 	Refund bool
+}
+
+// PayStream moves many payments to the peer at once, under the one signature of its update. It counts as one operation.
+type PayStream struct {
+	// Stream names what is paid; the sender draws it, or takes what an invoice says.
+	Stream types.Hash
+	// First is the number of the first of these payments within the stream, counted from 1. The channel keeps nothing about streams:
+	// whoever receives a number twice, or misses one, has the money all the same.
+	First uint64
+	// Amounts are the payments numbered First, First+1, …: 1 to MaxStream, each positive, together at most types.MaxAmount.
+	Amounts []types.Amount
+}
+
+// Sum adds up the payments. It returns types.ErrAmount unless each is positive and all together are an amount.
+func (p PayStream) Sum() (types.Amount, error) {
+	var sum types.Amount
+	for _, a := range p.Amounts {
+		if a <= 0 || a > types.MaxAmount-sum {
+			return 0, types.ErrAmount
+		}
+		sum += a
+	}
+	return sum, nil
+}
+
+// Check wants 1 to MaxStream payments that add up, with numbers from 1 that fit 63 bits.
+func (p PayStream) Check() error {
+	if n := len(p.Amounts); n == 0 || n > MaxStream {
+		return fmt.Errorf("%d payments in one operation of a stream: want 1 to %d", n, MaxStream)
+	}
+	if p.First == 0 || p.First > math.MaxInt64-MaxStream {
+		return fmt.Errorf("the stream's payments are numbered from %d: want 1 to %d", p.First, int64(math.MaxInt64-MaxStream))
+	}
+	_, err := p.Sum()
+	return err
 }
 
 // AddLock moves Amount of the signer's balance into a hash lock.
@@ -236,7 +276,8 @@ type GiveBack struct {
 	Reason []byte
 }
 
-func (Pay) isOp()      {}
-func (AddLock) isOp()  {}
-func (Settle) isOp()   {}
-func (GiveBack) isOp() {}
+func (Pay) isOp()       {}
+func (PayStream) isOp() {}
+func (AddLock) isOp()   {}
+func (Settle) isOp()    {}
+func (GiveBack) isOp()  {}

@@ -8,6 +8,7 @@ const (
 	opAddLock  = 2
 	opSettle   = 3
 	opGiveBack = 4
+	opStream   = 5
 	// minOp is the size of the smallest operation (GiveBack without a reason): it bounds the count before anything is allocated.
 	minOp = 1 + 8 + 2
 )
@@ -18,15 +19,22 @@ func (m *Update) Channel() types.ChannelID { return m.ID }
 func (m *Update) size() int {
 	n := 32 + 4 + 1 + 2 + 64
 	for _, op := range m.Ops {
-		n += opSize(op)
+		n += OpSize(op)
 	}
 	return n
 }
 
-func opSize(op Op) int {
+// OpSize is the number of bytes that an operation takes in an update.
+func OpSize(op Op) int {
 	switch o := op.(type) {
 	case Pay:
 		return 1 + 8 + 32 + 1
+	case PayStream:
+		n := 1 + 32 + 8 + 2
+		for _, a := range o.Amounts {
+			n += smallAmountSize(a)
+		}
+		return n
 	case AddLock:
 		return 1 + 3*8 + 32 + 4 + 2 + len(o.Onion) + 2 + len(o.Memo)
 	case Settle:
@@ -34,7 +42,7 @@ func opSize(op Op) int {
 	case GiveBack:
 		return 1 + 8 + 2 + len(o.Reason)
 	}
-	panic("wire: an operation must be a value of Pay, AddLock, Settle or GiveBack")
+	panic("wire: an operation must be a value of Pay, PayStream, AddLock, Settle or GiveBack")
 }
 
 func (m *Update) append(b []byte) []byte {
@@ -53,6 +61,13 @@ func appendOp(b []byte, op Op) []byte {
 	case Pay:
 		b = appendAmount(append(b, opPay), o.Amount)
 		return appendBool(append(b, o.Hash[:]...), o.Refund)
+	case PayStream:
+		b = append(append(b, opStream), o.Stream[:]...)
+		b = be.AppendUint16(be.AppendUint64(b, o.First), uint16(len(o.Amounts)))
+		for _, a := range o.Amounts {
+			b = appendSmallAmount(b, a)
+		}
+		return b
 	case AddLock:
 		b = be.AppendUint64(append(b, opAddLock), o.ID)
 		b = append(appendAmount(appendAmount(b, o.Amount), o.Reserve), o.Hash[:]...)
@@ -65,7 +80,7 @@ func appendOp(b []byte, op Op) []byte {
 		b = be.AppendUint64(append(b, opGiveBack), o.ID)
 		return appendBytes(b, o.Reason)
 	}
-	panic("wire: an operation must be a value of Pay, AddLock, Settle or GiveBack")
+	panic("wire: an operation must be a value of Pay, PayStream, AddLock, Settle or GiveBack")
 }
 
 func (m *Update) read(r *reader) {
@@ -85,6 +100,15 @@ func (r *reader) op() Op {
 	switch r.u8() {
 	case opPay:
 		return Pay{Amount: r.amount(), Hash: r.hash(), Refund: r.bool()}
+	case opStream:
+		o := PayStream{Stream: r.hash(), First: r.u64(), Amounts: make([]types.Amount, r.count(MaxStream, 1))}
+		for i := range o.Amounts {
+			o.Amounts[i] = r.smallAmount()
+		}
+		if err := o.Check(); err != nil {
+			r.fail(err.Error())
+		}
+		return o
 	case opAddLock:
 		o := AddLock{ID: r.u64(), Amount: r.amount(), Reserve: r.amount(), Hash: r.hash(), Expiry: types.Height(r.u32()),
 			Onion: r.bytes(OnionSize), Memo: r.text()}
