@@ -122,7 +122,7 @@ func drive(ctx context.Context, towns []*town, lanes []lane, window time.Duratio
 		return nil, err
 	}
 	f := &traffic{lanes: lanes}
-	used, err := processTime(towns)
+	used, err := processTimes(towns)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func drive(ctx context.Context, towns []*town, lanes []lane, window time.Duratio
 	if f.blocks, err = blocks.drained(f.total); err != nil {
 		return nil, err
 	}
-	if f.used, err = processTime(towns); err != nil {
+	if f.used, err = processTimes(towns); err != nil {
 		return nil, err
 	}
 	f.used -= used
@@ -340,24 +340,34 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// processTime is what the daemons have used of the cores.
-func processTime(towns []*town) (all time.Duration, err error) {
+// processTimes is what the daemons have used of the cores.
+func processTimes(towns []*town) (all time.Duration, err error) {
 	for _, t := range towns {
-		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(t.node.PID()), "stat"))
+		one, err := processTime(t.node.PID())
 		if err != nil {
 			return 0, err
 		}
-		fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // the name before it may have spaces
-		if len(fields) < 13 {
-			return 0, errors.New("/proc/PID/stat has another form than expected")
+		all += one
+	}
+	return all, nil
+}
+
+// processTime is what a process has used of the cores, in steps of a hundredth of a second.
+func processTime(pid int) (all time.Duration, err error) {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // the name before it may have spaces
+	if len(fields) < 13 {
+		return 0, errors.New("/proc/PID/stat has another form than expected")
+	}
+	for _, ticks := range fields[11:13] { // in user and in system mode, in hundredths of a second
+		n, err := strconv.ParseInt(string(ticks), 10, 64)
+		if err != nil {
+			return 0, err
 		}
-		for _, ticks := range fields[11:13] { // in user and in system mode, in hundredths of a second
-			n, err := strconv.ParseInt(string(ticks), 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			all += time.Duration(n) * 10 * time.Millisecond
-		}
+		all += time.Duration(n) * 10 * time.Millisecond
 	}
 	return all, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -48,6 +49,9 @@ type bench struct {
 	rows   []row
 	// say shows progress to a person; it goes to stderr.
 	say func(format string, args ...any)
+
+	mu    sync.Mutex
+	debug map[string]string // guarded by mu; where daemons serve profiles, by name
 }
 
 func command() *cobra.Command {
@@ -75,7 +79,9 @@ func command() *cobra.Command {
 			RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd, o, sub.run) }}
 		if sub.name == "ledger" {
 			cmd.Flags().StringSliceVar(&o.only, "only", nil, "figures to measure, between commas; empty: all")
-			cmd.Flags().StringVar(&o.profiles, "profile", "", "folder for processor profiles of the daemon under load; empty: none")
+		}
+		if sub.name != "stamp" {
+			cmd.Flags().StringVar(&o.profiles, "profile", "", "folder for processor profiles of the daemons under load; empty: none")
 		}
 		root.AddCommand(cmd)
 	}

@@ -26,7 +26,15 @@ const (
 	payLimit   = 30
 )
 
-// payments measures A-B and A-B-C: one payment at a time (median time), and 50 at once (rate).
+// figure is one load of payments: how many payers pay whom at once, and what is reported of it.
+type figure struct {
+	name   string
+	to     int // index of the payee in the line of daemons, so also the number of channels on the way
+	atOnce int
+}
+
+// payments measures A-B and A-B-C: one payment at a time (median time), and 50 at once (rate), and what each payment costs all processes
+// on its way in processor time, which hardly depends on what else the machine does.
 func payments(ctx context.Context, b *bench) error {
 	setup, cancel := context.WithTimeout(ctx, setupLimit)
 	defer cancel()
@@ -35,28 +43,34 @@ func payments(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	window := b.window(4)
-	step := millis(b.limits.roundTrip + b.limits.signOnce + 2*b.limits.sync)
-	for _, f := range []struct {
-		name   string
-		payee  *devnet.Node
-		hops   float64
-		atOnce int
-	}{{"direct.seq.p50_ms", nodes[1], 1, 1}, {"direct.c50.per_s", nodes[1], 1, manyConns}, {"hop.seq.p50_ms", nodes[2], 2, 1}, {"hop.c50.per_s", nodes[2], 2, manyConns}} {
-		b.say("%s: invoices, then payments for %s", f.name, window)
-		p50, rate, err := payFor(ctx, nodes[0], f.payee, f.atOnce, window)
-		if err != nil {
+	figures := []figure{{"direct.seq", 1, 1}, {"direct.c50", 1, manyConns}, {"hop.seq", 2, 1}, {"hop.c50", 2, manyConns}}
+	window := b.window(len(figures))
+	for _, f := range figures {
+		if err := b.measure(ctx, f, nodes[:f.to+1], window); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
-		if f.atOnce == 1 {
-			// On the way of each hop's update: made and checked once, on disk at both ends, acknowledged.
-			b.cost(f.name, millis(p50), "ms", limit{step * f.hops, fmt.Sprintf("round trip, signature and two flushes, for %.0f", f.hops)})
-			continue
-		}
-		b.rate(f.name, rate, least(
-			limit{b.limits.signVerify / f.hops, "one signature a payment and hop, all cores"},
+	}
+	return nil
+}
+
+// measure runs one load from the first node to the last one.
+func (b *bench) measure(ctx context.Context, f figure, nodes []*devnet.Node, window time.Duration) error {
+	b.say("%s: invoices, then payments for %s", f.name, window)
+	r, err := b.payFor(ctx, f, nodes, window)
+	if err != nil {
+		return err
+	}
+	hops := float64(f.to)
+	if f.atOnce == 1 {
+		// On the way of each hop's update: made and checked once, on disk at both ends, acknowledged.
+		step := millis(b.limits.roundTrip + b.limits.signOnce + 2*b.limits.sync)
+		b.cost(f.name+".p50_ms", millis(r.p50), "ms", limit{step * hops, fmt.Sprintf("round trip, signature and two flushes, for %.0f", hops)})
+	} else {
+		b.rate(f.name+".per_s", r.perSecond, least(
+			limit{b.limits.signVerify / hops, "one signature a payment and hop, all cores"},
 			limit{b.limits.trips, "loopback round trips with 50 connections"}))
 	}
+	b.cost(f.name+".cpu_us", micros(r.cpu), "us", limit{micros(b.limits.signOnce) * hops, "one signature made and verified a hop"})
 	return nil
 }
 
@@ -74,9 +88,18 @@ func (b *bench) line(ctx context.Context, names ...string) ([]*devnet.Node, erro
 	g, gctx := errgroup.WithContext(ctx)
 	for i, name := range names {
 		g.Go(func() (err error) {
-			if nodes[i], err = b.net.Start(gctx, name, "--ledger-join", status.Ledger.Join); err != nil {
+			args := []string{"--ledger-join", status.Ledger.Join}
+			debug, err := b.profileAddr()
+			if err != nil {
 				return err
 			}
+			if debug != "" {
+				args = append(args, "--debug-listen", debug)
+			}
+			if nodes[i], err = b.net.Start(gctx, name, args...); err != nil {
+				return err
+			}
+			b.noteDebug(name, debug)
 			return fund(gctx, bank, nodes[i])
 		})
 	}
@@ -162,14 +185,27 @@ func until(ctx context.Context, what string, done func() (bool, error)) error {
 	}
 }
 
+// paid is what one load did.
+type paid struct {
+	p50       time.Duration
+	perSecond float64
+	cpu       time.Duration // of all daemons on the way and of this process, for one payment
+}
+
 // payFor makes invoices before the clock starts, then pays them, so many at once, until the window ends. Every payment must succeed.
-func payFor(ctx context.Context, from, to *devnet.Node, atOnce int, window time.Duration) (p50 time.Duration, perSecond float64, err error) {
+func (b *bench) payFor(ctx context.Context, f figure, nodes []*devnet.Node, window time.Duration) (r paid, err error) {
+	from, to := nodes[0], nodes[len(nodes)-1]
 	if err := warmUp(ctx, from, to); err != nil {
-		return 0, 0, err
+		return r, err
 	}
-	invoices, err := makeInvoices(ctx, to, atOnce, window)
+	invoices, err := makeInvoices(ctx, to, f.atOnce, window)
 	if err != nil {
-		return 0, 0, err
+		return r, err
+	}
+	wait := b.profileAll(ctx, f.name, nodes, window)
+	busy, err := usedBy(nodes)
+	if err != nil {
+		return r, err
 	}
 	var next atomic.Int64
 	var mu sync.Mutex
@@ -177,7 +213,7 @@ func payFor(ctx context.Context, from, to *devnet.Node, atOnce int, window time.
 	g, gctx := errgroup.WithContext(ctx)
 	start := time.Now()
 	end := start.Add(window)
-	for range atOnce {
+	for range f.atOnce {
 		g.Go(func() error {
 			for time.Now().Before(end) {
 				i := int(next.Add(1)) - 1
@@ -197,10 +233,28 @@ func payFor(ctx context.Context, from, to *devnet.Node, atOnce int, window time.
 	}
 	err = g.Wait()
 	elapsed := time.Since(start)
-	if err == nil && len(took) == 0 {
-		err = errors.New("no payment was made in the time: give more --seconds")
+	done, statErr := usedBy(nodes)
+	if err = errors.Join(err, statErr, wait()); err != nil {
+		return r, err
 	}
-	return median(took), float64(len(took)) / elapsed.Seconds(), err
+	if len(took) == 0 {
+		return r, errors.New("no payment was made in the time: give more --seconds")
+	}
+	n := len(took)
+	return paid{median(took), float64(n) / elapsed.Seconds(), (done - busy) / time.Duration(n)}, nil
+}
+
+// usedBy is the processor time that daemons and this process have used.
+func usedBy(nodes []*devnet.Node) (time.Duration, error) {
+	all := cpuTime()
+	for _, n := range nodes {
+		used, err := processTime(n.PID())
+		if err != nil {
+			return 0, err
+		}
+		all += used
+	}
+	return all, nil
 }
 
 func pay(ctx context.Context, from *devnet.Node, invoice string) error {

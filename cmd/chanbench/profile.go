@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/eschaton-network/chand/internal/devnet"
 )
@@ -56,4 +57,35 @@ func saveProfile(ctx context.Context, addr, path string, seconds float64) error 
 		return err
 	}
 	return os.WriteFile(path, b, 0o600)
+}
+
+// profileAll profiles every daemon that a load goes through, as FIGURE.NAME.pprof; the function that it returns waits for all.
+func (b *bench) profileAll(ctx context.Context, figure string, nodes []*devnet.Node, window time.Duration) (wait func() error) {
+	var waits []func() error
+	for _, n := range nodes {
+		waits = append(waits, b.profile(ctx, b.debugOf(n.Name), figure+"."+n.Name, window.Seconds()))
+	}
+	return func() error {
+		var errs []error
+		for _, w := range waits {
+			errs = append(errs, w())
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// noteDebug keeps where a daemon serves its profiles.
+func (b *bench) noteDebug(name, addr string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.debug == nil {
+		b.debug = make(map[string]string)
+	}
+	b.debug[name] = addr
+}
+
+func (b *bench) debugOf(name string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.debug[name]
 }
