@@ -30,6 +30,9 @@ const (
 	idleTimeout = 2 * time.Minute
 	// maxHeader fits several macaroons.
 	maxHeader = 32 << 10
+	// minCompressed is the size from which answers are compressed for those who ask for it: below, resetting the compressor costs more
+	// than all else in a call, and most daemons are asked from the same machine.
+	minCompressed = 16 << 10
 	// maxStreams bounds concurrent calls of one HTTP/2 connection.
 	maxStreams = 1000
 )
@@ -139,6 +142,7 @@ func routes(h Handlers, log *slog.Logger) http.Handler {
 		connect.WithCodec(jsonCodec{"json"}),
 		connect.WithCodec(jsonCodec{"json; charset=utf-8"}),
 		connect.WithReadMaxBytes(MaxRequest),
+		connect.WithCompressMinBytes(minCompressed),
 		connect.WithInterceptors(observer{log}),
 		connect.WithRecover(func(_ context.Context, s connect.Spec, _ http.Header, p any) error {
 			log.Error("panic in a call", "method", s.Procedure, "panic", p, "stack", string(debug.Stack()))

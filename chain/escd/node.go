@@ -42,6 +42,7 @@ type Node struct {
 	// officeAt is where the office listens, once it does.
 	officeAt atomic.Pointer[string]
 	states   sm.Store // CometBFT's: who the validators are
+	solitude atomic.Pointer[solitude]
 
 	// own is this daemon's account; ownReady is closed once it is known.
 	own      types.AccountID
@@ -138,10 +139,24 @@ func (n *Node) findLedger(ctx context.Context) (reached []*peer, err error) {
 // key is this node's key as a validator.
 func (n *Node) key() crypto.PubKey { return privKey(n.cfg.LedgerNodeSecret).PubKey() }
 
+// solitude is what alone found for a height. It is asked for with every payment and changes with blocks only.
+type solitude struct {
+	height types.Height
+	alone  bool
+}
+
 // alone tells whether this node is the only validator of the block after h: nobody can be ahead of it.
 func (n *Node) alone(h types.Height) bool {
+	if s := n.solitude.Load(); s != nil && s.height == h {
+		return s.alone
+	}
 	set, err := n.states.LoadValidators(int64(h) + 1)
-	return err == nil && set.Size() == 1 && set.HasAddress(n.key().Address())
+	if err != nil {
+		return false
+	}
+	s := &solitude{h, set.Size() == 1 && set.HasAddress(n.key().Address())}
+	n.solitude.Store(s)
+	return s.alone
 }
 
 // dontPanic is deferred around CometBFT's code that panics on damaged data, which must not take the daemon down.
