@@ -84,6 +84,7 @@ type Daemon struct {
 	escrows   *escrows
 	peers     *peers
 	keys      keyLocks
+	signers   signers
 
 	mu      sync.Mutex
 	runners map[types.ChannelID]*runner // guarded by mu; by id, and by temporary id while opening

@@ -7,10 +7,11 @@ import (
 
 // parseInvoice reads anybody's payment request and verifies its signature.
 func (d *Daemon) parseInvoice(text string) (*htlc.PaymentRequest, error) {
-	p, err := htlc.DecodeInvoice(text)
+	p, err := htlc.DecodeInvoiceWith(text, d.signers.table)
 	if err != nil {
 		return nil, err
 	}
+	d.signers.met(types.PubKey(p.Payee))
 	return &p, nil
 }
 

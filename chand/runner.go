@@ -331,6 +331,9 @@ func (r *runner) take(b *batch, in any) {
 	case mailMessage:
 		save, phase := b.save, b.state.Phase
 		_, err = r.step(b, channel.Message{Msg: m.msg})
+		if _, update := m.msg.(*wire.Update); update && err == nil && b.state.Phase == phase {
+			r.d.signers.met(b.state.Keys[b.state.Side.Other()].Fund)
+		}
 		if _, ack := m.msg.(*wire.Ack); ack && err == nil && b.state.Phase == phase {
 			// What an acknowledgement says is asked for again on every new link: it waits for the next save. Payments that it
 			// decides have writes of their own.
@@ -517,6 +520,7 @@ func (r *runner) env() channel.Env {
 	return channel.Env{
 		Height: r.height, Now: r.d.now(), Genesis: r.d.genesis,
 		Keys:       r.ownKeys(),
+		Tables:     r.d.signers.table,
 		HasAccount: func(id types.AccountID) bool { _, err := r.d.Chain.Account(id); return err == nil },
 		FundSign:   func(body ledger.ContractBody) [64]byte { return body.SignAsFunder(secret, r.d.genesis) },
 	}

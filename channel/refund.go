@@ -14,6 +14,7 @@ import (
 
 	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/types"
+	"github.com/eschaton-network/chand/types/keytable"
 	"github.com/eschaton-network/chand/wire"
 )
 
@@ -126,7 +127,12 @@ var errBadSig = errors.New("the signature does not fit the version")
 
 // verify checks signer's signature on a version: in range, low s (BIP 62), and valid.
 func (s *State) verify(signer Side, v *Version, final bool, sig wire.Sig) error {
-	parsed, err := parseSig(sig)
+	return s.verifyWith(nil, signer, v, final, sig)
+}
+
+// verifyWith is verify with the table of the signer's key, if there is one.
+func (s *State) verifyWith(tables func(types.PubKey) *keytable.Table, signer Side, v *Version, final bool, sig wire.Sig) error {
+	r, ss, err := parseSig(sig)
 	if err != nil {
 		return err
 	}
@@ -134,18 +140,27 @@ func (s *State) verify(signer Side, v *Version, final bool, sig wire.Sig) error 
 	if err != nil {
 		return err
 	}
-	if !parsed.Verify(h[:], s.cache.fund[signer]) {
+	var table *keytable.Table
+	if tables != nil {
+		table = tables(s.Keys[signer].Fund)
+	}
+	var ok bool
+	if table != nil {
+		_, ok = table.Verify(&h, &r, &ss)
+	} else {
+		ok = ecdsa.NewSignature(&r, &ss).Verify(h[:], s.cache.fund[signer])
+	}
+	if !ok {
 		return errBadSig
 	}
 	return nil
 }
 
-func parseSig(sig wire.Sig) (*ecdsa.Signature, error) {
-	var r, ss btcec.ModNScalar
-	if r.SetByteSlice(sig[:32]) || ss.SetByteSlice(sig[32:]) || r.IsZero() || ss.IsZero() || ss.IsOverHalfOrder() {
-		return nil, errors.New("the signature is out of range or has a high s")
+func parseSig(sig wire.Sig) (r, s btcec.ModNScalar, err error) {
+	if r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:]) || r.IsZero() || s.IsZero() || s.IsOverHalfOrder() {
+		return r, s, errors.New("the signature is out of range or has a high s")
 	}
-	return ecdsa.NewSignature(&r, &ss), nil
+	return r, s, nil
 }
 
 // refundTx builds the refund without its witness.
@@ -176,11 +191,11 @@ func (s *State) publishable(key *btcec.PrivateKey, v *Version, final bool, peerS
 	sigs[s.Side], sigs[s.Side.Other()] = mine, peerSig
 	var der [2][]byte
 	for side, sig := range sigs {
-		parsed, err := parseSig(sig)
+		r, ss, err := parseSig(sig)
 		if err != nil {
 			return nil, err
 		}
-		der[side] = append(parsed.Serialize(), byte(txscript.SigHashAll))
+		der[side] = append(ecdsa.NewSignature(&r, &ss).Serialize(), byte(txscript.SigHashAll))
 	}
 	if first, _ := htlc.SortKeys(s.Keys[0].Fund, s.Keys[1].Fund); first != s.Keys[0].Fund {
 		der[0], der[1] = der[1], der[0]

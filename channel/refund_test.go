@@ -10,6 +10,7 @@ import (
 
 	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/types"
+	"github.com/eschaton-network/chand/types/keytable"
 	"github.com/eschaton-network/chand/wire"
 )
 
@@ -37,6 +38,8 @@ func pair(total types.Amount) (a, b State, ka, kb Keys) {
 
 // TestSigHash compares our signature hash with the library's, and runs complete refunds through the script engine.
 func TestSigHash(t *testing.T) {
+	known := map[types.PubKey]*keytable.Table{pub(key("af")): keytable.New(key("af").PubKey()), pub(key("bf")): keytable.New(key("bf").PubKey())}
+	tables := func(k types.PubKey) *keytable.Table { return known[k] }
 	rapid.Check(t, func(t *rapid.T) {
 		total := types.Amount(rapid.Int64Range(1, int64(types.MaxAmount)).Draw(t, "total"))
 		a, b, ka, kb := pair(total)
@@ -83,6 +86,12 @@ func TestSigHash(t *testing.T) {
 		}
 		if a.verify(Opener, &v, final, fromB) == nil || a.verify(Acceptor, &v, !final, fromB) == nil {
 			t.Fatal("a signature fits another key or another version")
+		}
+		if err := a.verifyWith(tables, Acceptor, &v, final, fromB); err != nil {
+			t.Fatal(err)
+		}
+		if a.verifyWith(tables, Opener, &v, final, fromB) == nil || a.verifyWith(tables, Acceptor, &v, !final, fromB) == nil {
+			t.Fatal("with tables a signature fits another key or another version")
 		}
 		raw, err := a.publishable(ka.Fund, &v, final, fromB)
 		if err != nil {

@@ -117,7 +117,7 @@ func (m *machine) update(u *wire.Update) error {
 		m.fault(fmt.Sprintf("version %d: %v", u.Version, err))
 		return nil
 	}
-	if err := s.verify(m.peer(), &v, false, u.Sig); err != nil {
+	if err := s.verifyWith(m.env.Tables, m.peer(), &v, false, u.Sig); err != nil {
 		m.fault(fmt.Sprintf("version %d: %v", u.Version, err))
 		return nil
 	}

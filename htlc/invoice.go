@@ -13,6 +13,7 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2/ecdsa"
 
 	"github.com/eschaton-network/chand/types"
+	"github.com/eschaton-network/chand/types/keytable"
 )
 
 const (
@@ -162,15 +163,18 @@ func (p *PaymentRequest) words() []byte {
 
 // DecodeInvoice reads an invoice strictly and verifies its signature by the payee's node key. Whether it has expired is
 // for the caller to see.
-func DecodeInvoice(text string) (PaymentRequest, error) {
-	p, err := decodeInvoice(text)
+func DecodeInvoice(text string) (PaymentRequest, error) { return DecodeInvoiceWith(text, nil) }
+
+// DecodeInvoiceWith is DecodeInvoice for a reader that keeps tables of payees' keys; tables may be nil, and gives nil for a key without one.
+func DecodeInvoiceWith(text string, tables func(types.PubKey) *keytable.Table) (PaymentRequest, error) {
+	p, err := decodeInvoice(text, tables)
 	if err != nil {
 		return PaymentRequest{}, fmt.Errorf("%w: %w", ErrInvoice, err)
 	}
 	return p, nil
 }
 
-func decodeInvoice(text string) (p PaymentRequest, err error) {
+func decodeInvoice(text string, tables func(types.PubKey) *keytable.Table) (p PaymentRequest, err error) {
 	if len(text) > MaxInvoice {
 		return p, fmt.Errorf("%d characters, at most %d", len(text), MaxInvoice)
 	}
@@ -199,7 +203,7 @@ func decodeInvoice(text string) (p PaymentRequest, err error) {
 	if string(p.words()) != string(words) {
 		return p, errors.New("fields are missing, unknown, out of order or not in their shortest form")
 	}
-	return p, p.verify(hrp, words, sigPart)
+	return p, p.verify(hrp, words, sigPart, tables)
 }
 
 func (p *PaymentRequest) readFields(w []byte) error {
@@ -252,7 +256,7 @@ func readHint(b []byte) (h RouteHint) {
 }
 
 // verify recovers the signer's key and wants it to be the payee's.
-func (p *PaymentRequest) verify(hrp string, words, sigPart []byte) error {
+func (p *PaymentRequest) verify(hrp string, words, sigPart []byte, tables func(types.PubKey) *keytable.Table) error {
 	b, err := bech32.ConvertBits(sigPart, 5, 8, false)
 	if err != nil {
 		return err
@@ -260,11 +264,22 @@ func (p *PaymentRequest) verify(hrp string, words, sigPart []byte) error {
 	if b[64] > 3 {
 		return fmt.Errorf("recovery id %d", b[64])
 	}
-	var s btcec.ModNScalar
+	var r, s btcec.ModNScalar
 	if s.SetByteSlice(b[32:64]) || s.IsOverHalfOrder() {
 		return errors.New("the signature has a high s")
 	}
-	key, _, err := ecdsa.RecoverCompact(append([]byte{31 + b[64]}, b[:64]...), signedHash(hrp, words))
+	hash := signedHash(hrp, words)
+	if tables != nil {
+		if t := tables(types.PubKey(p.Payee)); t != nil {
+			if over := r.SetByteSlice(b[:32]); !over {
+				if id, ok := t.Verify((*[32]byte)(hash), &r, &s); ok && id == b[64] {
+					return nil
+				}
+			}
+			return fmt.Errorf("the signature is not by the payee %s", p.Payee)
+		}
+	}
+	key, _, err := ecdsa.RecoverCompact(append([]byte{31 + b[64]}, b[:64]...), hash)
 	if err != nil {
 		return fmt.Errorf("signature: %w", err)
 	}

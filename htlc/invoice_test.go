@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/btcsuite/btcd/address/v2/bech32"
 	"github.com/btcsuite/btcd/btcec/v2"
 	"pgregory.net/rapid"
 
 	"github.com/eschaton-network/chand/types"
+	"github.com/eschaton-network/chand/types/keytable"
 )
 
 func testKey(b byte) *btcec.PrivateKey {
@@ -116,8 +118,54 @@ func TestInvoiceRefusals(t *testing.T) {
 	// One signed by somebody else than the payee that it names.
 	p := request()
 	p.Payee = types.NodeID(testKey(2).PubKey().SerializeCompressed())
-	if err := p.verify("lnesc", p.words(), make([]byte, sigWords)); err == nil {
+	if err := p.verify("lnesc", p.words(), make([]byte, sigWords), nil); err == nil {
 		t.Error("a signature of zeros was accepted")
+	}
+}
+
+// With the table of the payee's key every verdict is the one without it, whatever part of the signature is changed.
+func TestInvoiceWithTable(t *testing.T) {
+	p, key := request(), testKey(1)
+	table := keytable.New(key.PubKey())
+	tables := func(k types.PubKey) *keytable.Table {
+		if k == types.PubKey(p.Payee) {
+			return table
+		}
+		return nil
+	}
+	for n := range 40 {
+		p.Amount = types.Amount(n + 1)
+		text, err := EncodeInvoice(p, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := DecodeInvoiceWith(text, tables); err != nil || !equalRequests(got, p) {
+			t.Fatalf("%s: %+v, %v", text, got, err)
+		}
+		hrp := InvoicePrefix + amountText(p.Amount)
+		_, words, err := bech32.DecodeNoLimit(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, sig := words[:len(words)-sigWords], words[len(words)-sigWords:]
+		for at := range sig {
+			changed := append([]byte{}, sig...)
+			changed[at] ^= byte(1 << (n % 5))
+			without, with := p.verify(hrp, signed, changed, nil), p.verify(hrp, signed, changed, tables)
+			if without == nil || with == nil {
+				t.Fatalf("word %d of the signature changed: %v, with the table %v", at, without, with)
+			}
+		}
+	}
+	forged := p
+	forged.Payee = types.NodeID(testKey(2).PubKey().SerializeCompressed())
+	text, err := EncodeInvoice(p, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, words, _ := bech32.DecodeNoLimit(text)
+	if err := forged.verify(InvoicePrefix+amountText(p.Amount), forged.words(), words[len(words)-sigWords:], tables); err == nil {
+		t.Error("a signature by somebody else than the payee is taken")
 	}
 }
 
