@@ -6,6 +6,7 @@ import (
 
 	"github.com/eschaton-network/chand/chand/library"
 	"github.com/eschaton-network/chand/chand/stamper"
+	"github.com/eschaton-network/chand/chand/tower"
 	"github.com/eschaton-network/chand/channel"
 	"github.com/eschaton-network/chand/route"
 	"github.com/eschaton-network/chand/types"
@@ -27,6 +28,9 @@ func Check(s Reader) error {
 	c.locks()
 	c.payments()
 	c.others()
+	if err := tower.Check(s); err != nil {
+		c.bad("%w", err)
+	}
 	return errors.Join(c.found...)
 }
 

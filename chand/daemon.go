@@ -42,6 +42,11 @@ type Config struct {
 	StampRound time.Duration
 	// Redial keeps links to the peers of our channels.
 	Redial bool
+	// TowerServe makes this daemon a watchtower for others, at TowerPrice for a contract and a thousand blocks (0: nothing).
+	TowerServe bool
+	TowerPrice types.Amount
+	// TowerEvery is after how many updates of a channel the watchtowers in use get its newest version before the next block. 0: each block only.
+	TowerEvery uint32
 	// Restored says that the store came from a backup and may be old: channels sign nothing before both sides agreed anew.
 	Restored bool
 }
@@ -83,6 +88,7 @@ type Daemon struct {
 	invoices  *invoices
 	escrows   *escrows
 	peers     *peers
+	towers    *towers
 	keys      keyLocks
 	signers   signers
 
@@ -126,6 +132,7 @@ func New(cfg Config, deps Deps) (*Daemon, error) {
 		func() error { d.library, err = newLibrary(d); return err },
 		func() error { d.stamper, err = newStamper(d); return err },
 		func() error { d.shop, err = newShop(d); return err },
+		func() error { d.towers, err = newTowers(d); return err },
 		func() error { return d.loadChannels() },
 	} {
 		if err := step(); err != nil {
@@ -155,6 +162,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.life.run("account", d.account.run)
 	d.life.run("announcer", d.announcer.run)
 	d.life.run("peers", d.peers.run)
+	d.life.run("towers", d.towers.run)
+	d.life.run("clients of towers", d.towers.client.Run)
 	for _, r := range saved {
 		d.life.run("runner", r.run)
 	}

@@ -24,6 +24,7 @@ type channelView struct {
 
 // publish shows the newest saved state.
 func (r *runner) publish() {
+	r.d.towers.client.Changed(r.state.ID, r.state.Held.Epoch, r.state.Held.Number)
 	r.view.Store(&channelView{State: r.state, Info: r.info, Linked: r.linked, Height: r.height, Queued: len(r.queue), terms: r.d.ownTerms(&r.state)})
 }
 

@@ -58,7 +58,7 @@ func (d *Daemon) watchFrom(ctx context.Context, from types.Height, saved *types.
 
 // hand gives one block to all owners. An owner that lags far behind slows the watcher, and nothing else.
 func (d *Daemon) hand(ctx context.Context, b ledger.BlockEvents) error {
-	lanes := []chan ledger.BlockEvents{d.account.blocks, d.announcer.blocks}
+	lanes := []chan ledger.BlockEvents{d.account.blocks, d.announcer.blocks, d.towers.blocks}
 	over := make([]chan struct{}, len(lanes))
 	d.height.Store(uint32(b.Height))
 	for _, r := range d.allRunners() {

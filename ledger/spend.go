@@ -3,7 +3,6 @@ package ledger
 import (
 	"encoding/binary"
 
-	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/eschaton-network/chand/htlc"
@@ -289,32 +288,15 @@ type prevOut struct {
 	value  types.Amount
 }
 
-// verifyScripts runs the script engine for every input, under the rules that Bitcoin nodes relay by. A transaction that
-// passed is remembered: its outpoints fix what it spends, so the answer can't change.
+// verifyScripts runs the scripts of every input. A transaction that passed is remembered: its outpoints fix what it spends, so the
+// answer can't change.
 func (s *Spend) verifyScripts(x *exec, prev []prevOut) *Refusal {
 	key := types.TaggedHash("chand/scripts", s.Tx)
 	if x.s.verifier.known(key) {
 		return nil
 	}
-	outs := make(map[btcwire.OutPoint]*btcwire.TxOut, len(prev))
-	sigOps := 0
-	for i, p := range prev {
-		sigOps += txscript.GetWitnessSigOpCount(nil, p.script, s.msg.TxIn[i].Witness)
-		outs[p.at] = btcwire.NewTxOut(int64(p.value), p.script)
-	}
-	if sigOps > MaxSigOps {
-		return refuse(CodeMalformedSpend, "the scripts check %d signatures: at most %d", sigOps, MaxSigOps)
-	}
-	fetcher := txscript.NewMultiPrevOutFetcher(outs)
-	hashes := txscript.NewTxSigHashes(s.msg, fetcher)
-	for i, p := range prev {
-		vm, err := txscript.NewEngine(p.script, s.msg, i, txscript.StandardVerifyFlags, nil, hashes, int64(p.value), fetcher)
-		if err == nil {
-			err = vm.Execute()
-		}
-		if err != nil {
-			return refuse(CodeScript, "input %d: the script refuses: %v", i, err)
-		}
+	if r := runScripts(s.msg, prev); r != nil {
+		return r
 	}
 	x.s.verifier.remember(key)
 	return nil

@@ -46,6 +46,10 @@ var permissions = map[string]Permission{
 	"chand.v1.Peers/Self":             Read,
 	"chand.v1.Peers/Connect":          Operate,
 	"chand.v1.Peers/List":             Read,
+	"chand.v1.Towers/Add":             Spend, // towers are paid
+	"chand.v1.Towers/Remove":          Operate,
+	"chand.v1.Towers/List":            Read,
+	"chand.v1.Towers/Watched":         Read,
 	"chand.v1.Channels/Open":          Spend,
 	"chand.v1.Channels/List":          Read,
 	"chand.v1.Channels/Get":           Read,

@@ -25,6 +25,7 @@ type Client struct {
 	Account    chandv1connect.AccountClient
 	Ledger     chandv1connect.LedgerClient
 	Peers      chandv1connect.PeersClient
+	Towers     chandv1connect.TowersClient
 	Channels   chandv1connect.ChannelsClient
 	Payments   chandv1connect.PaymentsClient
 	Escrows    chandv1connect.EscrowsClient
@@ -75,6 +76,7 @@ func NewClient(address string, certPEM []byte, macaroon, home string, opts ...co
 		Account:    chandv1connect.NewAccountClient(h, url, opts...),
 		Ledger:     chandv1connect.NewLedgerClient(h, url, opts...),
 		Peers:      chandv1connect.NewPeersClient(h, url, opts...),
+		Towers:     chandv1connect.NewTowersClient(h, url, opts...),
 		Channels:   chandv1connect.NewChannelsClient(h, url, opts...),
 		Payments:   chandv1connect.NewPaymentsClient(h, url, opts...),
 		Escrows:    chandv1connect.NewEscrowsClient(h, url, opts...),

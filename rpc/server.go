@@ -57,6 +57,7 @@ type Handlers struct {
 	Account    chandv1connect.AccountHandler
 	Ledger     chandv1connect.LedgerHandler
 	Peers      chandv1connect.PeersHandler
+	Towers     chandv1connect.TowersHandler
 	Channels   chandv1connect.ChannelsHandler
 	Payments   chandv1connect.PaymentsHandler
 	Escrows    chandv1connect.EscrowsHandler
@@ -159,6 +160,7 @@ func routes(h Handlers, log *slog.Logger) http.Handler {
 	add(chandv1connect.NewStatusHandler(or[chandv1connect.StatusHandler](h.Status, chandv1connect.UnimplementedStatusHandler{}), opts...))
 	add(chandv1connect.NewAccountHandler(or[chandv1connect.AccountHandler](h.Account, chandv1connect.UnimplementedAccountHandler{}), opts...))
 	add(chandv1connect.NewLedgerHandler(or[chandv1connect.LedgerHandler](h.Ledger, chandv1connect.UnimplementedLedgerHandler{}), opts...))
+	add(chandv1connect.NewTowersHandler(or[chandv1connect.TowersHandler](h.Towers, chandv1connect.UnimplementedTowersHandler{}), opts...))
 	add(chandv1connect.NewPeersHandler(or[chandv1connect.PeersHandler](h.Peers, chandv1connect.UnimplementedPeersHandler{}), opts...))
 	add(chandv1connect.NewChannelsHandler(or[chandv1connect.ChannelsHandler](h.Channels, chandv1connect.UnimplementedChannelsHandler{}), opts...))
 	add(chandv1connect.NewPaymentsHandler(or[chandv1connect.PaymentsHandler](h.Payments, chandv1connect.UnimplementedPaymentsHandler{}), opts...))

@@ -85,17 +85,22 @@ func (a peersAPI) Self(context.Context, *chandv1.SelfRequest) (*chandv1.SelfResp
 	return &chandv1.SelfResponse{Id: a.s.daemon.ID().String(), Addresses: a.s.peers.Addrs()}, nil
 }
 
-func (a peersAPI) Connect(ctx context.Context, q *chandv1.ConnectRequest) (*chandv1.Peer, error) {
-	m, err := multiaddr.NewMultiaddr(q.Address)
+// parsePeerAddress finds the node id at the end of a multiaddr.
+func parsePeerAddress(name, address string) (types.NodeID, error) {
+	m, err := multiaddr.NewMultiaddr(address)
 	if err != nil {
-		return nil, badField("address", err)
+		return types.NodeID{}, badField(name, err)
 	}
 	text, err := m.ValueForProtocol(multiaddr.P_P2P)
 	if err != nil {
-		return nil, rpc.Error(chand.CodeInvalid, connect.CodeInvalidArgument, "address: "+q.Address+" does not end in /p2p/ID",
+		return types.NodeID{}, rpc.Error(chand.CodeInvalid, connect.CodeInvalidArgument, name+": "+address+" does not end in /p2p/ID",
 			"give an address as the peer's `chancli peer id` prints it", "")
 	}
-	id, err := parseNode("address", text)
+	return parseNode(name, text)
+}
+
+func (a peersAPI) Connect(ctx context.Context, q *chandv1.ConnectRequest) (*chandv1.Peer, error) {
+	id, err := parsePeerAddress("address", q.Address)
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,9 @@ type Config struct {
 	MaxContribution types.Amount
 	BaseFee         types.Amount
 	FeeMillionths   uint32
+	TowerServe      bool
+	TowerPrice      types.Amount
+	TowerEvery      uint32
 	TimestampRound  time.Duration
 	DebugListen     string
 }
@@ -99,6 +102,9 @@ func (c *Config) settings() []setting {
 		{"channel.max-contribution", "1000000", "the most that we put into a channel that a peer proposes, in coins", amount(&c.MaxContribution), false, "COINS"},
 		{"route.base-fee", "0.000001", "fee for forwarding a payment, in coins", amount(&c.BaseFee), false, "COINS"},
 		{"route.fee-millionths", "100", "fee for forwarding, in millionths of the amount", number(&c.FeeMillionths), false, "N"},
+		{"tower.serve", "false", "be a watchtower for others: keep the newest version of their channels and publish it when an older one appears", boolean(&c.TowerServe), false, "BOOL"},
+		{"tower.price", "0.0001", "what a watchtower of ours asks for watching one channel for a thousand blocks, in coins; 0: nothing", amount(&c.TowerPrice), false, "COINS"},
+		{"tower.every", "100", "after so many updates of a channel the watchtowers that we use get its newest version at once, not with the next block; 0: with each block only", number(&c.TowerEvery), false, "N"},
 		{"timestamp.round", "1s", "how long timestamp requests are collected before they are sealed: 100ms to 1h", duration(&c.TimestampRound, 100*time.Millisecond, time.Hour), false, "TIME"},
 		{"debug.listen", "", "Go's profiler (/debug/pprof/) over HTTP, without any access control; empty: off", loopbackAddress(&c.DebugListen), false, "HOST:PORT"},
 	}

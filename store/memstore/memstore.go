@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -96,6 +97,17 @@ func (s *Store) Reopen() *Store {
 	defer s.disk.mu.Unlock()
 	s.disk.open = &Store{disk: s.disk}
 	return s.disk.open
+}
+
+// Copy returns a handle on a new disk with what is durable here now: a backup.
+func (s *Store) Copy() *Store {
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	c := New()
+	for bucket, values := range s.disk.buckets {
+		c.disk.buckets[bucket] = maps.Clone(values) // the values themselves are never changed
+	}
+	return c
 }
 
 // Commit writes all or nothing, in order.
