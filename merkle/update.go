@@ -2,7 +2,8 @@ package merkle
 
 import "github.com/eschaton-network/chand/types"
 
-// updateSpan is about how many leaves one call of run rehashes in Update.
+// updateSpan is about how many leaves one call of run rehashes in Update. Of each level it fetches 64 bytes for each of them at most, which
+// is what the innermost cache of a processor holds.
 const updateSpan = 512
 
 // Update replaces the leaves with these indexes, which ascend and are below Len, by what leaf gives, and rehashes all above them. Pages are
@@ -21,6 +22,7 @@ func (t *Tree) Update(indexes []uint32, leaf func(i int) types.Hash, run Run) {
 		run.each(len(above), func(k int) {
 			span := changed[spans[k]:spans[k+1]]
 			if level == 0 {
+				t.levels[0].fetch(span, 0)
 				for _, i := range span {
 					*t.levels[0].at(int(i)) = leaf(int(i))
 				}
@@ -50,6 +52,7 @@ func (t *Tree) climb(level int, nodes []uint32) []uint32 {
 	changed := append([]uint32(nil), nodes...)
 	for k := level; k < level+pageBits && k+1 < len(t.levels); k++ {
 		below, above, n := &t.levels[k], &t.levels[k+1], 0
+		above.fetch(changed, 1)
 		for _, i := range changed {
 			p := i / 2
 			if n > 0 && changed[n-1] == p {
@@ -62,4 +65,16 @@ func (t *Tree) climb(level int, nodes []uint32) []uint32 {
 		changed = changed[:n]
 	}
 	return changed
+}
+
+// fetch reads something of the nodes with indexes i>>shift and so brings them, and their siblings beside them, into the processor's caches,
+// many at the same time. Without it each write to a node waits for memory alone: hashing writes so much that the processor can't get
+// ahead of a write that waits. It is not inlined, because its result is nobody's.
+//
+//go:noinline
+func (l *level) fetch(indexes []uint32, shift int) (read byte) {
+	for _, i := range indexes {
+		read |= l.at(int(i >> shift))[0]
+	}
+	return read
 }
