@@ -121,7 +121,7 @@ func New(cfg Config, deps Deps) (*Daemon, error) {
 		return nil, fmt.Errorf("the transport speaks for %s, the seed is of %s", self, cfg.Seed.NodeID())
 	}
 	d.escrows = &escrows{open: make(map[string]*escrow)}
-	d.invoices = &invoices{d: d, claims: make(map[types.Hash]bool)}
+	d.invoices = &invoices{d: d, claims: make(map[types.Hash]bool), sets: make(map[types.Hash]*heldSet)}
 	var err error
 	for _, step := range []func() error{
 		func() error { d.account, err = newAccountant(d); return err },
@@ -155,7 +155,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		close(d.ready) // a link that came up meanwhile waits for it, and the transport's Close for that link
 		return d.life.wait(ctx)
 	}
-	saved := d.allRunners() // those that peers open from now on are started by start
+	saved, unpaid := d.allRunners(), d.payments.all() // those that begin from now on are started where they begin
 	close(d.ready)
 	d.life.run("stamper", d.stamper.Run)
 	d.life.run("library", d.library.Run)
@@ -168,6 +168,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.life.run("runner", r.run)
 	}
 	d.life.run("watcher", d.watch)
+	for _, p := range unpaid {
+		d.life.run("payment", p.drive)
+	}
 	return d.life.wait(ctx)
 }
 

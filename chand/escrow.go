@@ -3,7 +3,6 @@ package chand
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -83,7 +82,7 @@ func (e *escrow) end(b *batch, state string, p types.Preimage, reason []byte) {
 		e.rec.Preimage = p
 	}
 	if state == EscrowRefunded && e.rec.Role == rolePayer && e.rec.Attempt != nil && len(e.rec.Attempt.Nodes) > 0 {
-		f, last := e.d.readReason(e.rec.Attempt, reason)
+		f, last := e.d.explain(e.rec.Attempt, nil, reason)
 		if !last {
 			e.rec.State, e.rec.Failure = EscrowFailed, &f
 		}
@@ -140,7 +139,7 @@ func (r *runner) holdEscrow(b *batch, l channel.Lock, in *incomingRecord, memo s
 			reason = htlc.EncryptFailure(in.Secret, htlc.NewFailure(htlc.IncorrectOrUnknownPaymentDetails, types.ChannelID{}, "%s", reason))
 		}
 		in.Kind = 0
-		r.reject(in, l.ID, reason)
+		r.reject(b, in, l.ID, reason, in.Reserve)
 		return
 	}
 	e := &escrow{d: r.d, rec: Escrow{ID: l.Hash, Role: rolePayee, Peer: payer, State: EscrowHeld, Amount: l.Amount, Memo: memo, Expiry: l.Expiry,
@@ -221,7 +220,7 @@ func (d *Daemon) OpenEscrow(ctx context.Context, q EscrowRequest) (Escrow, error
 			return Escrow{}, err
 		}
 	case <-ctx.Done():
-		if err := withdraw(way.runner, req, done, ctx.Err()); err != nil {
+		if err := withdraw(way.runner, req, done); err != nil {
 			d.escrows.remove(e)
 			return Escrow{}, err
 		}
@@ -234,15 +233,8 @@ func (d *Daemon) OpenEscrow(ctx context.Context, q EscrowRequest) (Escrow, error
 }
 
 // withdraw takes back an escrow that waits for the turn, so that asking again can't lock twice. nil: it was signed already.
-func withdraw(r *runner, req *request, done <-chan error, why error) error {
-	r.box.force(func(b *batch) {
-		if slices.Contains(r.queue, req) {
-			r.dequeue(req)
-			b.then(func() {
-				req.fail(&Error{Code: CodeBusy, Text: "the peer has not handed over the turn yet", Next: "try again", Money: noMoneyMoved, Err: why})
-			})
-		}
-	})
+func withdraw(r *runner, req *request, done <-chan error) error {
+	r.box.force(func(b *batch) { r.withdraw(b, req) })
 	select {
 	case err := <-done:
 		return err

@@ -29,11 +29,12 @@ func (r *runner) startForward(b *batch, l channel.Lock, in *incomingRecord, p ht
 	if f := route.CheckForward(r.lockIn(b, l), p, v.lockOut(), r.d.chainView(r.height)); f != nil {
 		return f
 	}
-	in.Kind, in.OutAmount, in.OutExpiry, in.OutChannel, in.Next = kindForward, p.Amount, p.Expiry, v.State.ID, v.State.Peer
+	reserve := types.Amount(0)
+	in.Kind, in.OutAmount, in.OutExpiry, in.OutChannel, in.Next, in.OutReserve = kindForward, p.Amount, p.Expiry, v.State.ID, v.State.Peer, reserve
 	self, id, ref := r.box, l.ID, lockRef{b.state.ID, l.ID}
 	req := &request{
-		op:  wire.AddLock{Amount: p.Amount, Hash: l.Hash, Expiry: p.Expiry, Onion: onion},
-		out: &outgoing{outgoingRecord: outgoingRecord{Kind: kindForward, Hash: l.Hash, InChannel: ref.channel, InLock: ref.lock}},
+		op:  wire.AddLock{Amount: p.Amount, Reserve: reserve, Hash: l.Hash, Expiry: p.Expiry, Onion: onion},
+		out: &outgoing{outgoingRecord: outgoingRecord{Kind: kindForward, Hash: l.Hash, InChannel: ref.channel, InLock: ref.lock, Reserve: reserve}},
 		refused: func(err error) {
 			self.force(mailOutcome{lock: id, returned: true, out: v.State.ID,
 				failure: htlc.NewFailure(htlc.TemporaryChannelFailure, v.State.ID, "the next channel can't take the lock now: %v", err)})
@@ -62,10 +63,14 @@ func (r *runner) outcome(b *batch, m mailOutcome) {
 			r.dropIncoming(b, m.lock) // its funder paid us, and the payee did not take it
 		case m.returned && in.Preimage.IsZero() && !in.GiveBack:
 			reason := htlc.WrapFailure(in.Secret, m.out, m.reason)
-			if m.failure != nil {
-				reason = htlc.EncryptFailure(in.Secret, m.failure)
+			refund := min(m.refunded, in.OutReserve, in.Reserve)
+			if m.failure != nil { // never passed on
+				reason, refund = htlc.EncryptFailure(in.Secret, m.failure), in.Reserve
+				in.OutReserve = 0
+			} else {
+				in.OutReserve -= refund
 			}
-			r.reject(in, m.lock, reason)
+			r.reject(b, in, m.lock, reason, refund)
 			r.saveIncoming(b, m.lock)
 		}
 	}
@@ -111,34 +116,43 @@ func (r *runner) release(b *batch, m mailRelease) {
 // released: the downstream side has saved that it must settle.
 func (r *runner) released(b *batch, id uint64) {
 	if in := r.incoming[id]; in != nil && in.Released {
-		r.forwarded(b, id, in)
+		r.forwarded(b, id, in, true)
 		r.dropIncoming(b, id)
 	}
 }
 
-// forwarded records what passing a lock on has earned.
-func (r *runner) forwarded(b *batch, id uint64, in *incomingRecord) {
-	fee, err := in.Amount.Sub(in.OutAmount)
-	if err != nil {
-		fee = 0 // checkForward wants a fee of at least 0
+// forwarded records what passing a lock on has earned: the fee if it was settled, and the reservation fee in any case.
+func (r *runner) forwarded(b *batch, id uint64, in *incomingRecord, settled bool) {
+	p := Payment{Hash: in.Hash, Direction: PaymentForwarded, State: PaymentSucceeded, Amount: in.OutAmount, Created: r.d.now(), Settled: r.d.now(),
+		Peer: r.peer, Route: []types.NodeID{in.Next}, Preimage: in.Preimage, Reserve: max(0, in.Reserve-in.Refunded-in.OutReserve)}
+	if settled {
+		p.Fee = max(0, in.Amount-in.OutAmount)
+	} else if p.State = PaymentFailed; p.Reserve == 0 {
+		return // nothing was earned: nothing to remember
 	}
-	now := r.d.now()
-	p := Payment{Hash: in.Hash, Direction: PaymentForwarded, State: PaymentSucceeded, Amount: in.OutAmount, Fee: fee, Created: now, Settled: now,
-		Peer: r.peer, Route: []types.NodeID{in.Next}, Preimage: in.Preimage}
 	b.write(put(bucketPayment, seqKey(r.d.payments.number()), p))
-	b.then(func() { r.d.emit("payment.forwarded", fmt.Sprintf("passed on %s for a fee of %s", p.Amount, p.Fee), p) })
+	text := fmt.Sprintf("passed on %s for a fee of %s", p.Amount, p.Fee)
+	if !settled {
+		text = fmt.Sprintf("kept a lock of %s open, which was not settled, for %s", p.Amount, p.Reserve)
+	}
+	b.then(func() { r.d.emit("payment.forwarded", text, p) })
 }
 
-// deadlines gives held escrows back before the channel would have to be closed for them.
+// deadlines gives held locks back before the channel would have to be closed for them.
 func (r *runner) deadlines(b *batch) {
 	for id, in := range r.incoming {
-		if in.Kind == kindEscrow && !in.GiveBack && r.height >= b.state.Timing.ClaimBy(in.Expiry) {
+		near := r.height >= b.state.Timing.ClaimBy(in.Expiry)
+		switch {
+		case in.GiveBack:
+		case in.Kind == kindEscrow && near:
 			var reason []byte
 			if in.Secret != (types.Hash{}) {
 				reason = htlc.EncryptFailure(in.Secret, htlc.NewFailure(htlc.MPPTimeout, types.ChannelID{}, "the escrow was not released in time"))
 			}
-			r.reject(in, id, reason)
+			r.reject(b, in, id, reason, 0)
 			r.saveIncoming(b, id)
+		case in.Kind == kindHeld && in.Preimage.IsZero() && (near || r.height >= in.Since+holdBlocks):
+			r.d.invoices.giveUp(in.Hash, in.Since)
 		}
 	}
 }

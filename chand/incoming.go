@@ -17,7 +17,7 @@ func (r *runner) lockAdded(b *batch, n channel.LockAdded) {
 	if r.incoming[l.ID] != nil {
 		return // a repeated notice: decided already
 	}
-	in := &incomingRecord{Hash: l.Hash, Amount: l.Amount, Expiry: l.Expiry}
+	in := &incomingRecord{Hash: l.Hash, Amount: l.Amount, Expiry: l.Expiry, Reserve: n.Reserve}
 	r.incoming[l.ID] = in
 	if len(n.Onion) == 0 {
 		r.holdEscrow(b, l, in, n.Memo, r.peer)
@@ -35,45 +35,30 @@ func (r *runner) peel(b *batch, l channel.Lock, in *incomingRecord, onion []byte
 	peeled, err := htlc.PeelOnion(r.d.nodeKey, onion, l.Hash[:])
 	var bad *htlc.OnionError
 	if errors.As(err, &bad) {
-		r.reject(in, l.ID, htlc.MalformedReason(bad))
+		r.reject(b, in, l.ID, htlc.MalformedReason(bad), in.Reserve)
 		return
 	}
 	if err != nil {
-		r.reject(in, l.ID, nil)
+		r.reject(b, in, l.ID, nil, in.Reserve)
 		return
 	}
 	in.Secret = peeled.SharedSecret
 	p := peeled.Payload
 	if !peeled.IsFinal {
 		if f := r.startForward(b, l, in, p, peeled.Next[:]); f != nil {
-			r.reject(in, l.ID, htlc.EncryptFailure(in.Secret, f))
+			r.decline(b, in, l.ID, f)
 		}
 		return
 	}
 	if f := route.CheckFinal(r.lockIn(b, l), p, r.d.chainView(r.height)); f != nil {
-		r.reject(in, l.ID, htlc.EncryptFailure(in.Secret, f))
+		r.decline(b, in, l.ID, f)
 		return
 	}
 	switch p.Kind {
 	case htlc.Escrow:
 		r.holdEscrow(b, l, in, p.Memo, types.NodeID{})
-	case htlc.Keysend:
-		if types.Preimage(p.Secret).Hash() != l.Hash {
-			r.reject(in, l.ID, htlc.EncryptFailure(in.Secret, htlc.NewFailure(htlc.IncorrectOrUnknownPaymentDetails, types.ChannelID{}, "the preimage does not open the lock's hash")))
-			return
-		}
-		r.accept(b, l, in, p.Secret)
-		r.d.received(b, Payment{Hash: l.Hash, Amount: l.Amount, Peer: r.peer, Memo: p.Memo, Spontaneous: true, Preimage: p.Secret})
-	case htlc.Invoice:
-		pre, why := types.Preimage{}, "payments in several parts are not taken here"
-		if p.Total == p.Amount {
-			pre, why = r.d.invoices.claim(b, l.Hash, l.Amount, p.Secret, true, r.peer)
-		}
-		if why != "" {
-			r.reject(in, l.ID, htlc.EncryptFailure(in.Secret, htlc.NewFailure(htlc.IncorrectOrUnknownPaymentDetails, types.ChannelID{}, "%s", why)))
-			return
-		}
-		r.accept(b, l, in, pre)
+	default:
+		r.hold(b, l, in, p)
 	}
 }
 
@@ -90,13 +75,33 @@ func (r *runner) reveal(b *batch, in *incomingRecord, id uint64, p types.Preimag
 	}
 }
 
-// reject marks a lock to be given back with a reason as soon as this side has the turn.
-func (r *runner) reject(in *incomingRecord, id uint64, reason []byte) {
+// reject marks a lock to be given back with a reason as soon as this side has the turn, and with it what is left of its reservation
+// fee: whoever did not keep a lock open downstream has not earned one.
+func (r *runner) reject(b *batch, in *incomingRecord, id uint64, reason []byte, refund types.Amount) {
 	if in.Kind == 0 {
 		in.Kind = kindReject
 	}
 	in.GiveBack, in.Reason = true, reason
 	r.backs = append(r.backs, id)
+	if refund > 0 && r.refund(b, wire.Pay{Amount: refund, Hash: in.Hash, Refund: true}) {
+		in.Refunded = refund
+	}
+}
+
+// decline is reject by this node itself.
+func (r *runner) decline(b *batch, in *incomingRecord, id uint64, f *htlc.Failure) {
+	r.reject(b, in, id, htlc.EncryptFailure(in.Secret, f), in.Reserve)
+}
+
+// refund gives money back as soon as this side has the turn. false: too many wait.
+func (r *runner) refund(b *batch, p wire.Pay) bool {
+	if len(r.refunds) >= maxRefunds {
+		r.log.Warn("money is not given back: too many refunds wait", "hash", p.Hash, "amount", p.Amount)
+		return false
+	}
+	r.refunds = append(r.refunds, p)
+	r.info.Refunds, b.info = r.refunds, true
+	return true
 }
 
 // giveBack is the payee's refund of a held lock.
@@ -117,7 +122,7 @@ func (r *runner) giveBack(b *batch, id uint64) error {
 		b.write(e.write())
 		b.then(e.show)
 	}
-	r.reject(in, id, reason)
+	r.reject(b, in, id, reason, 0)
 	r.saveIncoming(b, id)
 	return nil
 }
@@ -141,7 +146,7 @@ func (r *runner) incomingSettled(b *batch, l channel.Lock) {
 			r.tellDownstream(b, l.ID, in)
 			return
 		}
-		r.forwarded(b, l.ID, in)
+		r.forwarded(b, l.ID, in, true)
 	}
 	r.dropIncoming(b, l.ID)
 }
@@ -153,6 +158,10 @@ func (r *runner) incomingReturned(b *batch, l channel.Lock) {
 		return
 	}
 	r.unback(l.ID)
+	r.leave(b, l.ID, in)
+	if in.Kind == kindForward {
+		r.forwarded(b, l.ID, in, false)
+	}
 	if in.Kind == kindEscrow {
 		r.d.escrows.ended(b, l.Hash, rolePayee, EscrowRefunded, types.Preimage{}, "")
 	}
@@ -167,31 +176,38 @@ func (r *runner) dropIncoming(b *batch, id uint64) {
 // received handles a payment by Pay: an invoice of ours is marked paid and its receipt sent; what nobody asked for goes back.
 func (r *runner) received(b *batch, p wire.Pay) {
 	if p.Refund {
-		if pay := r.pays[p.Hash]; pay != nil && pay.rec.Amount == p.Amount {
-			delete(r.pays, p.Hash)
-			pay.fail(b, PaymentFailure{Hop: r.peer, Rule: "refused_by_payee", Text: "the payee knows no such open invoice and gave the money back",
-				Next: "ask the payee for a new invoice"})
-		}
+		r.refunded(b, p)
 		return
 	}
 	if p.Hash.IsZero() {
 		r.d.received(b, Payment{Amount: p.Amount, Peer: r.peer, Spontaneous: true})
 		return
 	}
-	pre, why := r.d.invoices.claim(b, p.Hash, p.Amount, [32]byte{}, false, r.peer)
-	if why != "" {
-		if len(r.refunds) >= maxRefunds {
-			r.log.Warn("a payment that nobody asked for is kept: too many wait to go back", "hash", p.Hash, "amount", p.Amount)
-			return
-		}
-		r.log.Info("a payment goes back to the payer", "hash", p.Hash, "why", why)
-		r.refunds = append(r.refunds, wire.Pay{Amount: p.Amount, Hash: p.Hash, Refund: true})
-		r.info.Refunds, b.info = r.refunds, true
+	pre, why := r.d.invoices.claim(b, p.Hash, p.Amount, r.peer)
+	if why != nil {
+		r.log.Info("a payment goes back to the payer", "hash", p.Hash, "why", why.Text)
+		r.refund(b, wire.Pay{Amount: p.Amount, Hash: p.Hash, Refund: true})
 		return
 	}
 	r.receipt(b, pre)
 	if _, err := r.step(b, channel.SendReceipts{Preimages: []types.Preimage{pre}}); err != nil && !errors.Is(err, channel.ErrIgnored) {
 		r.log.Info("a receipt is not sent now; it goes with the next link", "why", err)
+	}
+}
+
+// refunded: the peer gives back a payment that it does not want, or the reservation fee of a lock that it did not pass on.
+func (r *runner) refunded(b *batch, p wire.Pay) {
+	if pay := r.pays[p.Hash]; pay != nil && pay.rec.Amount == p.Amount {
+		delete(r.pays, p.Hash)
+		pay.fail(b, refusedByPayee(r.peer))
+		return
+	}
+	for id, out := range r.outgoing {
+		if out.Hash == p.Hash && !out.Gone && p.Amount <= out.Reserve-out.Refunded {
+			out.Refunded += p.Amount
+			b.write(put(bucketOutgoing, lockKey(b.state.ID, id), out.outgoingRecord))
+			return
+		}
 	}
 }
 

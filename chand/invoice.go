@@ -2,18 +2,29 @@ package chand
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
+	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
 )
 
 // States of an own invoice.
 const (
-	InvoiceOpen    = "open"
-	InvoicePaid    = "paid"
-	InvoiceExpired = "expired"
+	InvoiceOpen      = "open"
+	InvoicePaid      = "paid"
+	InvoiceExpired   = "expired"
+	InvoiceCancelled = "cancelled"
+)
+
+// Why a payment to us is not taken, in the words that its payer reads.
+var (
+	errNoInvoice   = errors.New("the payee knows no such invoice")
+	errPaidAlready = errors.New("the invoice is paid already")
+	errCancelled   = errors.New("the payee has cancelled the invoice")
+	errTooLate     = errors.New("the invoice has expired")
 )
 
 // Invoice is a payment request as shown.
@@ -29,6 +40,10 @@ type Invoice struct {
 	Settled  types.Time
 	Preimage types.Preimage // of own invoices once paid
 	PaidBy   types.NodeID   // the neighbour that the money came from
+	Paid     types.Amount   // of own invoices: what came
+	Held     types.Amount   // of own invoices: what is held of parts that are here
+	// DescriptionHash is SHA-256 of a description that the invoice does not hold.
+	DescriptionHash types.Hash
 }
 
 // invoiceRecord is an own invoice. Written by CreateInvoice, then once by the runner whose channel it is paid in.
@@ -42,58 +57,145 @@ type invoiceRecord struct {
 	Expires  types.Time     `cbor:"7,keyasint"`
 	Paid     types.Time     `cbor:"8,keyasint,omitempty"`
 	PaidBy   types.NodeID   `cbor:"9,keyasint"`
+	// Held are the locks that paid it, when it came in several.
+	Held []heldRef `cbor:"10,keyasint,omitempty"`
+	// Cancelled is when its maker took it back.
+	Cancelled types.Time `cbor:"11,keyasint,omitempty"`
+	// Spontaneous: made by the payment itself.
+	Spontaneous bool `cbor:"12,keyasint,omitempty"`
+	// DescriptionHash stands in the text instead of Memo.
+	DescriptionHash types.Hash `cbor:"13,keyasint"`
+	// Private: with hints of channels that are not public.
+	Private bool `cbor:"14,keyasint,omitempty"`
+	// Got is what was paid.
+	Got types.Amount `cbor:"15,keyasint,omitempty"`
+}
+
+// heldRef names a lock of a peer.
+type heldRef struct {
+	Channel types.ChannelID `cbor:"1,keyasint"`
+	Lock    uint64          `cbor:"2,keyasint"`
+}
+
+// takes says whether a payment of the total is for this invoice: what it asks and up to twice as much (BOLT 4), or anything if it asks
+// nothing.
+func (v *invoiceRecord) takes(total types.Amount) error {
+	switch {
+	case v.Amount == 0 || total >= v.Amount && total/2 <= v.Amount:
+		return nil
+	case total < v.Amount:
+		return fmt.Errorf("the payment is %s, the invoice says %s", total, v.Amount)
+	}
+	return fmt.Errorf("the payment is %s, more than twice the %s of the invoice", total, v.Amount)
 }
 
 func (v *invoiceRecord) show(payee types.NodeID, now types.Time) Invoice {
 	i := Invoice{Text: v.Text, Hash: v.Preimage.Hash(), Amount: v.Amount, Memo: v.Memo, Payee: payee, Created: v.Created, Expires: v.Expires, State: InvoiceOpen}
 	switch {
 	case v.Paid != 0:
-		i.State, i.Settled, i.Preimage, i.PaidBy = InvoicePaid, v.Paid, v.Preimage, v.PaidBy
+		i.State, i.Settled, i.Preimage, i.PaidBy, i.Paid = InvoicePaid, v.Paid, v.Preimage, v.PaidBy, v.Got
+	case v.Cancelled != 0:
+		i.State, i.Settled = InvoiceCancelled, v.Cancelled
 	case now >= v.Expires:
 		i.State = InvoiceExpired
 	}
 	return i
 }
 
-// invoices guards against one invoice being paid over two channels at once.
+// invoices guards against one invoice being paid over two channels at once, and holds parts until they add up.
 type invoices struct {
 	d *Daemon
 
 	mu     sync.Mutex
-	claims map[types.Hash]bool // guarded by mu; invoices that a runner is about to save as paid
+	claims map[types.Hash]bool     // guarded by mu; invoices that a runner is about to save as paid
+	sets   map[types.Hash]*heldSet // guarded by mu; parts that wait for others
 }
 
-// claim marks an invoice as paid in the runner's commit and gives its preimage, or says why not. secret is checked for payments over
-// several hops; in a direct payment the payer is the neighbour itself.
-func (s *invoices) claim(b *batch, hash types.Hash, amount types.Amount, secret [32]byte, routed bool, from types.NodeID) (types.Preimage, string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// open finds an invoice that can be paid. begun: a part of the payment came before it expired. Called with mu held.
+func (s *invoices) open(hash types.Hash, begun bool) (*invoiceRecord, error) {
 	rec, ok, err := load[invoiceRecord](s.d.Store, bucketInvoice, hash.String())
-	now := s.d.now()
 	switch {
 	case err != nil:
 		s.d.Log.Error("an invoice can't be read", "hash", hash, "err", err)
-		return types.Preimage{}, "the payee can't look the invoice up now"
-	case !ok || routed && rec.Secret != types.Hash(secret):
-		return types.Preimage{}, "the payee knows no such invoice"
-	case rec.Paid != 0 || s.claims[hash]:
-		return types.Preimage{}, "the invoice is paid already"
-	case now >= rec.Expires:
-		return types.Preimage{}, "the invoice has expired"
-	case amount != rec.Amount:
-		return types.Preimage{}, fmt.Sprintf("the payment is %s, the invoice says %s", amount, rec.Amount)
+		return nil, errors.New("the payee can't look the invoice up now")
+	case s.claims[hash] || ok && rec.Paid != 0:
+		return nil, errPaidAlready
+	case !ok:
+		return nil, errNoInvoice
+	case rec.Cancelled != 0:
+		return nil, errCancelled
+	case s.d.now() >= rec.Expires && !begun:
+		return nil, errTooLate
 	}
+	return &rec, nil
+}
+
+// claim marks an invoice as paid by one Pay operation, in the runner's commit, and gives its preimage, or says why not. Its payer is
+// the neighbour itself, so no secret is asked.
+func (s *invoices) claim(b *batch, hash types.Hash, amount types.Amount, from types.NodeID) (types.Preimage, *htlc.Failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec, err := s.open(hash, false)
+	if err == nil {
+		err = rec.takes(amount)
+	}
+	if err != nil {
+		return types.Preimage{}, detailsFailure("%v", err)
+	}
+	s.returnAll(hash, detailsFailure("%v", errPaidAlready))
+	s.paid(b, hash, rec, amount, from)
+	return rec.Preimage, nil
+}
+
+// paid saves an invoice as paid, in the commit that brings the money. Called with mu held.
+func (s *invoices) paid(b *batch, hash types.Hash, rec *invoiceRecord, amount types.Amount, from types.NodeID) {
+	now := s.d.now()
 	s.claims[hash] = true
-	rec.Paid, rec.PaidBy = now, from
-	b.write(put(bucketInvoice, hash.String(), rec))
+	rec.Paid, rec.PaidBy, rec.Got = now, from, amount
+	if !rec.Spontaneous || len(rec.Held) > 0 {
+		b.write(put(bucketInvoice, hash.String(), *rec))
+	}
 	b.then(func() {
 		s.mu.Lock()
 		delete(s.claims, hash)
 		s.mu.Unlock()
-		s.d.emit("invoice.paid", "an invoice of "+rec.Amount.String()+" was paid", rec.show(s.d.ID(), now))
+		if !rec.Spontaneous {
+			s.d.emit("invoice.paid", "an invoice of "+rec.Amount.String()+" was paid", rec.show(s.d.ID(), now))
+		}
 	})
-	s.d.received(b, Payment{Hash: hash, Amount: amount, Peer: from, Memo: rec.Memo, Preimage: rec.Preimage, Invoice: rec.Text})
-	return rec.Preimage, ""
+	s.d.received(b, Payment{Hash: hash, Amount: amount, Peer: from, Memo: rec.Memo, Preimage: rec.Preimage, Invoice: rec.Text, Spontaneous: rec.Spontaneous})
+}
+
+// CancelInvoice takes an unpaid invoice back: payments of it are refused from then on, and parts that are held go back.
+func (d *Daemon) CancelInvoice(ctx context.Context, hash types.Hash) (Invoice, error) {
+	err := d.invoices.cancel(ctx, hash)
+	if err != nil {
+		return Invoice{}, err
+	}
+	return d.Invoice(hash)
+}
+
+func (s *invoices) cancel(ctx context.Context, hash types.Hash) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec, err := s.open(hash, true)
+	switch {
+	case errors.Is(err, errCancelled): // asked for again
+		return nil
+	case errors.Is(err, errPaidAlready):
+		return &Error{Code: CodeAlreadyPaid, Text: err.Error(), Next: "pay it back by a payment of your own, if you agreed to", Money: "it is yours"}
+	case errors.Is(err, errNoInvoice):
+		return refuse(CodeNotFound, "it may be another daemon's", "no own invoice with the hash %s", hash)
+	case err != nil:
+		return err
+	}
+	rec.Cancelled = s.d.now()
+	if err := s.d.Store.Commit(ctx, put(bucketInvoice, hash.String(), *rec)); err != nil {
+		return err
+	}
+	s.returnAll(hash, detailsFailure("%v", errCancelled))
+	s.d.emit("invoice.cancelled", "an invoice of "+rec.Amount.String()+" was cancelled", rec.show(s.d.ID(), s.d.now()))
+	return nil
 }
 
 // InvoiceRequest asks for an invoice. Seconds 0: the daemon's own setting.
@@ -155,7 +257,9 @@ func (d *Daemon) Invoice(hash types.Hash) (Invoice, error) {
 	if err != nil {
 		return Invoice{}, err
 	}
-	return rec.show(d.ID(), d.now()), nil
+	v := rec.show(d.ID(), d.now())
+	v.Held = d.invoices.held(hash)
+	return v, nil
 }
 
 // DecodeInvoice reads anybody's invoice.

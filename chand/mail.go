@@ -25,6 +25,7 @@ type (
 		reason   []byte
 		out      types.ChannelID // the channel that it came back over
 		failure  *htlc.Failure   // instead of reason, when it was never passed on
+		refunded types.Amount    // of the reservation fee that was paid with the outgoing lock
 		ack      func()          // called once the outcome is saved here; may be nil
 	}
 	// mailRelease tells that the upstream half of a forwarded lock was settled by its funder (escrow): settle ours too.
@@ -51,6 +52,12 @@ type (
 	mailClose struct {
 		force bool
 		done  chan<- error
+	}
+	// mailPart tells that the parts of a payment to us are complete, or (without a preimage) that they go back.
+	mailPart struct {
+		lock     uint64
+		preimage types.Preimage
+		failure  *htlc.Failure
 	}
 	// mailAnnounce sends our announcement signatures.
 	mailAnnounce struct{ in channel.Announce }

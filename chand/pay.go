@@ -2,18 +2,11 @@ package chand
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
+	"time"
 
 	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
-)
-
-const (
-	// maxTries bounds the ways that one payment tries.
-	maxTries = 10
 )
 
 // PayRequest asks for a payment: an invoice, or a node and an amount.
@@ -22,8 +15,12 @@ type PayRequest struct {
 	To      types.NodeID
 	Amount  types.Amount
 	Memo    string
-	// MaxFee is the most to pay for forwarding; nil: the default.
+	// MaxFee is the most to pay to others, for forwarding and for keeping locks open; nil: the default.
 	MaxFee *types.Amount
+	// Timeout is how long new ways are tried; 0: until maxTries. What is under way then goes on.
+	Timeout time.Duration
+	// MaxParts is the most parts that may be under way at once; 0: the default.
+	MaxParts int
 	// Key is the caller's idempotency key: the same key never pays twice. Nor does the same invoice.
 	Key string
 }
@@ -46,7 +43,9 @@ func (d *Daemon) Pay(ctx context.Context, q PayRequest) (Payment, error) {
 	if v := p.view.Load(); v != nil {
 		return *v, nil
 	}
-	return Payment{Hash: p.rec.Hash, Direction: PaymentSent, State: PaymentPending, Key: q.Key}, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rec, nil
 }
 
 // beginPayment finds the payment that this command asked for before, or starts one.
@@ -79,16 +78,22 @@ func (d *Daemon) beginPayment(q PayRequest) (p *payment, old *Payment, err error
 	if len(s.byHash) >= maxPaying {
 		return nil, nil, refuse(CodeBusy, "wait until some end", "%d payments are under way", maxPaying)
 	}
-	p = &payment{d: d, seq: s.take(), rec: rec, back: make(chan returnedLock, 1), done: make(chan struct{})}
+	p = newPaying(d, s.take(), rec)
 	s.add(p)
 	<-d.ready
-	d.life.run("payment", func(ctx context.Context) error { return d.drive(ctx, p, inv) })
+	d.life.run("payment", p.drive)
 	return p, nil, nil
 }
 
 // newPayment makes the record of a command, without side effects.
 func (d *Daemon) newPayment(q PayRequest) (Payment, *htlc.PaymentRequest, error) {
-	rec := Payment{Direction: PaymentSent, State: PaymentPending, Created: d.now(), Key: q.Key, Memo: q.Memo}
+	rec := Payment{Direction: PaymentSent, State: PaymentPending, Created: d.now(), Key: q.Key, Memo: q.Memo, MaxParts: q.MaxParts}
+	if q.Timeout > 0 {
+		rec.Until = types.Time(d.Clock().Add(q.Timeout).Unix())
+	}
+	if rec.MaxParts <= 0 || rec.MaxParts > maxParts {
+		rec.MaxParts = maxParts
+	}
 	if len(q.Key) > maxKey || len(q.Memo) > wire.MaxText {
 		return rec, nil, refuse(CodeInvalid, "use shorter texts", "a key has at most %d bytes, a memo %d", maxKey, wire.MaxText)
 	}
@@ -153,183 +158,4 @@ func (d *Daemon) paymentBy(index string) (Payment, bool, error) {
 		return Payment{}, false, err
 	}
 	return load[Payment](d.Store, bucketPayment, seq)
-}
-
-// drive tries ways until the payment is decided. It returns only errors that must stop the daemon.
-func (d *Daemon) drive(ctx context.Context, p *payment, inv *htlc.PaymentRequest) error {
-	q := wayRequest{to: p.rec.Peer, amount: p.rec.Amount, hash: p.rec.Hash, maxFee: p.rec.MaxFee, final: p.final(inv)}
-	var tried []types.ChannelID // direct channels that refused
-	var last *PaymentFailure    // why the newest attempt failed
-	for range maxTries {
-		var w *way
-		req, r := d.directRequest(p, tried)
-		if r == nil {
-			var err error
-			if w, err = d.findWay(q); err != nil {
-				return d.giveUp(ctx, p, last, err)
-			}
-			req, r = p.routed(w), w.runner
-		}
-		if err := r.ask(req); err != nil {
-			return d.giveUp(ctx, p, last, err)
-		}
-		var got returnedLock
-		select {
-		case <-ctx.Done():
-			return nil // a restart decides it from what is saved
-		case <-p.done:
-			if w != nil && p.rec.State == PaymentSucceeded {
-				d.announcer.succeeded(w.route, d.now())
-			}
-			return nil
-		case got = <-p.back:
-		}
-		switch {
-		case got.refused != nil && w == nil:
-			tried = append(tried, r.view.Load().State.ID)
-		case got.refused != nil:
-			q.excludeChannels = append(q.excludeChannels, w.route.Directed(0))
-			if last == nil {
-				f := failureOf(got.refused)
-				last = &f
-			}
-		default:
-			last = &got.failure
-			if !d.learn(&q, w, &p.rec, got.reason) {
-				return d.giveUp(ctx, p, last, nil)
-			}
-		}
-	}
-	return d.giveUp(ctx, p, last, nil)
-}
-
-// final is what the payee finds in the onion.
-func (p *payment) final(inv *htlc.PaymentRequest) htlc.Payload {
-	if p.rec.Spontaneous {
-		return htlc.Payload{Kind: htlc.Keysend, Secret: p.rec.Preimage, Memo: p.rec.Memo}
-	}
-	return htlc.Payload{Kind: htlc.Invoice, Secret: inv.Secret}
-}
-
-// directRequest pays by one signature in a channel with the payee, when one can carry it.
-func (d *Daemon) directRequest(p *payment, tried []types.ChannelID) (*request, *runner) {
-	r := d.directChannel(p.rec.Peer, p.rec.Amount, tried)
-	if r == nil {
-		return nil, nil
-	}
-	op := wire.Pay{Amount: p.rec.Amount, Hash: p.rec.Hash}
-	if p.rec.Spontaneous {
-		op.Hash = types.Hash{}
-	}
-	q := p.request(op, nil)
-	q.pay = p
-	return q, r
-}
-
-func (p *payment) routed(w *way) *request {
-	q := p.request(w.op, w)
-	q.out = &outgoing{outgoingRecord: outgoingRecord{Kind: kindPayment, Ref: p.seq, Hash: p.rec.Hash}, payment: p}
-	return q
-}
-
-// request is an attempt: the payment's record is saved with the update that holds its operation.
-func (p *payment) request(op wire.Op, w *way) *request {
-	return &request{
-		op: op,
-		staged: func(at place) []types.Write {
-			p.rec.State, p.rec.Failure, p.rec.Settled = PaymentPending, nil, 0
-			p.rec.Attempt = &Attempt{Channel: at.channel, Version: at.version, Lock: at.lock}
-			p.rec.Fee, p.rec.Expiry, p.rec.Route = 0, 0, []types.NodeID{p.rec.Peer}
-			p.rec.Tries++
-			if w != nil {
-				p.rec.Fee, p.rec.Expiry, p.rec.Route = w.fee, w.expiry, w.nodes
-				p.rec.Attempt.SessionKey, p.rec.Attempt.Nodes, p.rec.Attempt.Channels = w.session, w.nodes, w.channels
-			}
-			return p.writes()
-		},
-		saved:   func(place) { p.show() },
-		refused: func(err error) { p.back <- returnedLock{refused: err} },
-	}
-}
-
-// learn takes in why a way failed, and says whether another can help.
-func (d *Daemon) learn(q *wayRequest, w *way, rec *Payment, reason []byte) (retry bool) {
-	if w == nil {
-		return false // the payee itself gave it back
-	}
-	a := rec.Attempt
-	hop, f, err := htlc.DecryptFailure(a.SessionKey, a.Nodes, a.Channels[0], reason)
-	if err != nil && !errors.Is(err, htlc.ErrFailure) {
-		hop = -1
-	}
-	updated := f.Policy != nil && d.announcer.learnPolicy(f.Policy)
-	retry = d.announcer.failed(w.route, hop, &f, updated, d.now())
-	if hop >= 0 && hop+1 < len(w.route.Hops) && !updated {
-		q.excludeChannels = append(q.excludeChannels, w.route.Directed(hop+1))
-	} else if hop < 0 {
-		q.excludeNodes = append(q.excludeNodes, w.nodes[:len(w.nodes)-1]...)
-	}
-	return retry
-}
-
-// giveUp decides a payment that has no attempt under way as failed.
-func (d *Daemon) giveUp(ctx context.Context, p *payment, last *PaymentFailure, err error) error {
-	f := PaymentFailure{Rule: CodePaymentFailed, Text: fmt.Sprintf("%d ways were tried", p.rec.Tries), Next: "try again later"}
-	if err != nil {
-		f = failureOf(err)
-	}
-	if last != nil {
-		f = *last
-	}
-	p.rec.State, p.rec.Settled, p.rec.Failure = PaymentFailed, d.now(), &f
-	if err := d.Store.Commit(ctx, p.writes()...); err != nil {
-		return fmt.Errorf("saving a failed payment: %w", err)
-	}
-	p.finish()
-	return nil
-}
-
-func failureOf(err error) PaymentFailure {
-	var e *Error
-	if errors.As(err, &e) {
-		return PaymentFailure{Rule: e.Code, Text: e.Text, Next: e.Next}
-	}
-	return PaymentFailure{Rule: CodePaymentFailed, Text: err.Error(), Next: "try again later"}
-}
-
-// readFailure says who refused a lock and why, from the reason that came back with it.
-func (d *Daemon) readFailure(rec *Payment, reason []byte) (PaymentFailure, bool) {
-	if rec.Attempt == nil {
-		return PaymentFailure{Rule: CodePaymentFailed, Text: "the lock came back"}, false
-	}
-	return d.readReason(rec.Attempt, reason)
-}
-
-// readReason decrypts a reason; last tells whether the payee itself gave the lock back.
-func (d *Daemon) readReason(a *Attempt, reason []byte) (f PaymentFailure, last bool) {
-	if len(a.Nodes) == 0 {
-		return PaymentFailure{Rule: "given_back", Text: clipText(string(slices.Clone(reason))), Next: "ask the payee"}, true
-	}
-	hop, why, err := htlc.DecryptFailure(a.SessionKey, a.Nodes, a.Channels[0], reason)
-	if hop < 0 || hop >= len(a.Nodes) {
-		return PaymentFailure{Rule: "unattributed", Text: fmt.Sprint(err), Next: "try again: other nodes are used"}, false
-	}
-	f = PaymentFailure{Hop: a.Nodes[hop], Rule: why.Code.String(), Text: why.Text, Next: nextStep(why.Code)}
-	if f.Text == "" {
-		f.Text = "the node " + f.Hop.String() + " refused: " + f.Rule
-	}
-	return f, hop == len(a.Nodes)-1
-}
-
-// nextStep is what the payer can do about a failure.
-func nextStep(c htlc.Code) string {
-	switch c {
-	case htlc.IncorrectOrUnknownPaymentDetails, htlc.FinalIncorrectAmount, htlc.FinalIncorrectExpiry:
-		return "ask the payee for a new invoice"
-	case htlc.FeeInsufficient:
-		return "allow a higher fee with --max-fee, or try again"
-	case htlc.TemporaryChannelFailure, htlc.ChannelDisabled, htlc.TemporaryNodeFailure:
-		return "pay less, try again later, or open a channel nearer to the payee"
-	}
-	return "try again later, or open a channel nearer to the payee"
 }

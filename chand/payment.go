@@ -1,6 +1,9 @@
 package chand
 
 import (
+	"cmp"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/eschaton-network/chand/types"
@@ -11,7 +14,8 @@ const (
 	PaymentPending   = "pending"
 	PaymentSucceeded = "succeeded"
 	PaymentFailed    = "failed"
-	// PaymentUnknown: the daemon can't tell yet; the money is either paid or comes back by the deadline. Not to be paid again.
+	// PaymentUnknown: what the daemon has can't tell whether the money is with the payee or comes back. It is not paid again; the
+	// ledger, a receipt or a deadline decides it, and Text says which.
 	PaymentUnknown = "unknown"
 )
 
@@ -39,25 +43,37 @@ type Payment struct {
 	// Fee is paid to others (sent) or earned (forwarded).
 	Fee      types.Amount    `cbor:"5,keyasint,omitempty"`
 	Preimage types.Preimage  `cbor:"6,keyasint"`
-	Failure  *PaymentFailure `cbor:"7,keyasint,omitempty"`
+	Failure  *PaymentFailure `cbor:"7,keyasint,omitempty"` // while pending: of the newest part that came back
 	Created  types.Time      `cbor:"8,keyasint"`
 	Settled  types.Time      `cbor:"9,keyasint,omitempty"`
 	// Peer is the payee of a sent payment; for others the neighbour that it came from.
-	Peer  types.NodeID   `cbor:"10,keyasint"`
-	Memo  string         `cbor:"11,keyasint,omitempty"`
+	Peer types.NodeID `cbor:"10,keyasint"`
+	Memo string       `cbor:"11,keyasint,omitempty"`
+	// Route is the way of a payment in one part.
 	Route []types.NodeID `cbor:"12,keyasint,omitempty"`
-	// Expiry is when a lock of it comes back by itself, while pending; 0: no lock.
+	// Expiry is when the last lock of it comes back by itself, while pending; 0: no lock.
 	Expiry types.Height `cbor:"13,keyasint,omitempty"`
 	// Key is the caller's idempotency key.
 	Key string `cbor:"14,keyasint,omitempty"`
 	// Spontaneous: without an invoice.
 	Spontaneous bool   `cbor:"15,keyasint,omitempty"`
 	Invoice     string `cbor:"16,keyasint,omitempty"`
-	// Attempt is the newest one: where the money is, or was.
-	Attempt *Attempt     `cbor:"17,keyasint,omitempty"`
-	Tries   int          `cbor:"18,keyasint,omitempty"`
-	Text    string       `cbor:"19,keyasint,omitempty"`
-	MaxFee  types.Amount `cbor:"20,keyasint,omitempty"`
+	// Attempt is the Pay operation, when the payment was made by one signature in a channel with the payee.
+	Attempt *Attempt `cbor:"17,keyasint,omitempty"`
+	// Tries counts the parts that were signed.
+	Tries  int          `cbor:"18,keyasint,omitempty"`
+	Text   string       `cbor:"19,keyasint,omitempty"`
+	MaxFee types.Amount `cbor:"20,keyasint,omitempty"`
+	// Reserve is paid to others (sent) or earned (forwarded) for keeping locks open, whether or not they were settled.
+	Reserve types.Amount `cbor:"21,keyasint,omitempty"`
+	// Parts are the locks of a sent payment: all that are out as long as it is under way, those that were paid afterwards. While it is
+	// under way the record on disk holds the lost ones only, the others are in the records of their locks.
+	Parts []Attempt `cbor:"22,keyasint,omitempty"`
+	// MaxParts is how many parts may be out at once, Until when the last new one may be tried.
+	MaxParts int        `cbor:"23,keyasint,omitempty"`
+	Until    types.Time `cbor:"24,keyasint,omitempty"`
+	// Cancelled is when the payer asked to try no more.
+	Cancelled types.Time `cbor:"25,keyasint,omitempty"`
 }
 
 // Attempt is one try of a sent payment: a Pay operation (Lock 0) or a lock in one of our channels.
@@ -69,33 +85,59 @@ type Attempt struct {
 	SessionKey types.Hash        `cbor:"4,keyasint"`
 	Nodes      []types.NodeID    `cbor:"5,keyasint,omitempty"`
 	Channels   []types.ChannelID `cbor:"6,keyasint,omitempty"`
+	// Amount is what the payee gets of it; Fee and Reserve are for the hops between.
+	Amount  types.Amount `cbor:"7,keyasint,omitempty"`
+	Fee     types.Amount `cbor:"8,keyasint,omitempty"`
+	Reserve types.Amount `cbor:"9,keyasint,omitempty"`
+	// Expiry is when the lock comes back by itself.
+	Expiry types.Height `cbor:"10,keyasint,omitempty"`
+	// Lost: the lock is not in the state that was agreed after a loss of data.
+	Lost bool `cbor:"11,keyasint,omitempty"`
 }
 
 func sentKey(h types.Hash) string     { return "sent/" + h.String() }
 func receivedKey(h types.Hash) string { return "received/" + h.String() }
 func payKey(key string) string        { return "key/" + key }
 
-// payment is a sent payment that is not decided yet. rec is owned by the goroutine that drives the payment while no attempt is
-// under way, and by the runner of the attempt's channel from the moment it takes the request until it reports.
+// payment is a sent payment that is not decided yet. Its record is written by the goroutine that drives it, and once, at the end, by
+// the runner that learns the outcome; each of its locks has a record of its own, written by the runner of the lock's channel.
 type payment struct {
 	d    *Daemon
 	seq  uint64
-	rec  Payment
 	view atomic.Pointer[Payment] // what is saved, for readers
-	back chan returnedLock       // from the runner: the attempt failed; holds one
+	news *mailbox[partNews]      // for the goroutine that drives it
 	done chan struct{}           // closed once the outcome is saved
-	over bool                    // the outcome is decided; owned like rec
+
+	mu     sync.Mutex
+	rec    Payment              // guarded by mu
+	out    map[lockRef]*Attempt // guarded by mu; locks that are signed and have not come back
+	stored bool                 // guarded by mu; the record is on disk
+	over   bool                 // guarded by mu; the outcome is decided
 }
 
-// returnedLock is how an attempt failed.
-type returnedLock struct {
-	failure PaymentFailure
-	lock    bool // a lock came back with reason, which the driver reads
-	reason  []byte
-	refused error // never signed
+func newPaying(d *Daemon, seq uint64, rec Payment) *payment {
+	return &payment{d: d, seq: seq, rec: rec, news: newMailbox[partNews](0), done: make(chan struct{}), out: make(map[lockRef]*Attempt)}
 }
 
+// partNews tells the driver of a payment what became of a part, or what its owner wants.
+type partNews struct {
+	at       lockRef
+	returned bool // the lock came back with reason
+	lost     bool // the lock is not there any more after a loss of data
+	reason   []byte
+	refunded types.Amount // of the reservation fee
+
+	req     *request // of the part or Pay operation, where the following are set
+	placed  bool     // it is signed
+	refused error    // it never will be
+
+	cancel chan<- error // the owner wants no more tries; answered when none is waiting to be signed
+}
+
+// version of the Pay operation.
 func (p *payment) version() uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.rec.Attempt == nil {
 		return 0
 	}
@@ -105,76 +147,147 @@ func (p *payment) version() uint32 {
 // writes save the payment's record; the indexes come with the first one.
 func (p *payment) writes() []types.Write {
 	w := []types.Write{put(bucketPayment, seqKey(p.seq), p.rec)}
-	if p.rec.State == PaymentPending {
+	if p.rec.State == PaymentPending || p.rec.State == PaymentUnknown {
 		w = append(w, put(bucketPaying, seqKey(p.seq), true))
 	} else {
 		w = append(w, del(bucketPaying, seqKey(p.seq)))
 	}
-	w = append(w, put(bucketPayIndex, sentKey(p.rec.Hash), seqKey(p.seq)))
-	if p.rec.Key != "" {
-		w = append(w, put(bucketPayIndex, payKey(p.rec.Key), seqKey(p.seq)))
+	if !p.stored {
+		w = append(w, put(bucketPayIndex, sentKey(p.rec.Hash), seqKey(p.seq)))
+		if p.rec.Key != "" {
+			w = append(w, put(bucketPayIndex, payKey(p.rec.Key), seqKey(p.seq)))
+		}
 	}
 	return w
 }
 
 // show makes the saved record visible. Called after the commit.
 func (p *payment) show() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stored = true
+	p.publish()
+}
+
+// loaded is called at the start, when the channels have told which locks of it are out.
+func (p *payment) loaded() {
+	if a := p.rec.Attempt; a != nil && p.d.runner(a.Channel) == nil && p.rec.State == PaymentPending {
+		p.rec.State, p.rec.Text = PaymentUnknown, textGone
+	}
+	p.show()
+}
+
+// publish is show with mu held.
+func (p *payment) publish() {
 	rec := p.rec
+	if !p.over {
+		rec.sum(p.outList())
+	}
 	p.view.Store(&rec)
 }
 
-// succeed is called by the runner: the money is with the payee, or will be by force of the preimage.
+// outList lists the locks that are out, by channel and number.
+func (p *payment) outList() []Attempt {
+	list := make([]Attempt, 0, len(p.out))
+	for _, a := range p.out {
+		list = append(list, *a)
+	}
+	slices.SortFunc(list, func(a, b Attempt) int {
+		return cmp.Or(slices.Compare(a.Channel[:], b.Channel[:]), cmp.Compare(a.Lock, b.Lock))
+	})
+	return list
+}
+
+// sum adds locks to those in the record, with what they cost.
+func (r *Payment) sum(out []Attempt) {
+	r.Parts = append(slices.Clone(r.Parts), out...)
+	for i, a := range r.Parts {
+		r.Fee += a.Fee
+		r.Reserve += a.Reserve
+		r.Expiry = max(r.Expiry, a.Expiry)
+		if i == 0 {
+			r.Route = a.Nodes
+		}
+	}
+	if len(r.Parts) > 1 {
+		r.Route = nil
+	}
+}
+
+// end writes the outcome in the runner's commit. It reports false when the payment was decided before.
+func (p *payment) end(b *batch, change func(rec *Payment)) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return false
+	}
+	p.over = true
+	p.rec.Settled, p.rec.Text, p.rec.Failure = p.d.now(), "", nil
+	change(&p.rec)
+	b.write(p.writes()...)
+	b.then(p.finish)
+	return true
+}
+
+// succeed is called by a runner: the money is with the payee, or will be by force of the preimage, which opens every part.
 func (p *payment) succeed(b *batch, preimage types.Preimage) {
-	if p.over {
-		return
-	}
-	p.over = true
-	p.rec.State, p.rec.Settled, p.rec.Failure = PaymentSucceeded, p.d.now(), nil
-	if !preimage.IsZero() {
-		p.rec.Preimage = preimage
-	}
-	b.write(put(bucketPayment, seqKey(p.seq), p.rec), del(bucketPaying, seqKey(p.seq)))
-	b.then(p.finish)
-}
-
-// fail is called by the runner: the money did not leave.
-func (p *payment) fail(b *batch, f PaymentFailure) {
-	if p.over {
-		return
-	}
-	p.over = true
-	p.rec.State, p.rec.Settled, p.rec.Failure = PaymentFailed, p.d.now(), &f
-	b.write(put(bucketPayment, seqKey(p.seq), p.rec), del(bucketPaying, seqKey(p.seq)))
-	b.then(p.finish)
-}
-
-// unknown is called by the runner: nobody here will ever know.
-func (p *payment) unknown(b *batch, text string) {
-	if p.over {
-		return
-	}
-	p.over = true
-	p.rec.State, p.rec.Settled, p.rec.Text = PaymentUnknown, p.d.now(), text
-	b.write(put(bucketPayment, seqKey(p.seq), p.rec), del(bucketPaying, seqKey(p.seq)))
-	b.then(p.finish)
-}
-
-// returned is called by the runner: a lock came back. The record says "failed" from here on, so that a crash leaves the truth;
-// the driver may try another way and then it says "pending" again.
-func (p *payment) returned(b *batch, reason []byte) {
-	if p.over {
-		return
-	}
-	f, _ := p.d.readFailure(&p.rec, reason)
-	p.rec.State, p.rec.Settled, p.rec.Failure = PaymentFailed, p.d.now(), &f
-	b.write(put(bucketPayment, seqKey(p.seq), p.rec), del(bucketPaying, seqKey(p.seq)))
-	b.then(func() {
-		select {
-		case p.back <- returnedLock{failure: f, lock: true, reason: reason}:
-		default: // nobody drives it any more: after a restart a failure is final
-			p.finish()
+	p.end(b, func(rec *Payment) {
+		rec.State = PaymentSucceeded
+		rec.sum(p.outList())
+		if !preimage.IsZero() {
+			rec.Preimage = preimage
 		}
 	})
+}
+
+// settledWithoutReceipt is called by a runner: the channel settled with the version of the Pay operation, or a later one, which the payee
+// had saved. The money is with the payee and nothing else can come.
+func (p *payment) settledWithoutReceipt(b *batch) {
+	p.end(b, func(rec *Payment) { rec.State, rec.Text = PaymentSucceeded, textNoReceipt })
+}
+
+// fail is called by a runner: the money of the Pay operation did not leave, or came back.
+func (p *payment) fail(b *batch, f PaymentFailure) {
+	p.end(b, func(rec *Payment) { rec.State, rec.Failure = PaymentFailed, &f })
+}
+
+// unsure is called by a runner: the channel of the Pay operation stopped before the payee's receipt came. How the channel settles decides.
+func (p *payment) unsure(b *batch, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over || p.rec.State == PaymentUnknown {
+		return
+	}
+	p.rec.State, p.rec.Text = PaymentUnknown, text
+	b.write(p.writes()...)
+	b.then(func() {
+		p.show()
+		p.emit()
+	})
+}
+
+// placed is called by a runner that signs a lock for the payment: it returns what to save beside the lock's own record.
+func (p *payment) placed(at place, a *Attempt) []types.Write {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a.Channel, a.Version, a.Lock = at.channel, at.version, at.lock
+	p.out[lockRef{at.channel, at.lock}] = a
+	p.rec.Tries++
+	if p.stored {
+		return nil
+	}
+	return p.writes()
+}
+
+// returned is called by a runner: a lock came back, or is lost. It reports whether the driver must hear of it, and then drops its record.
+func (p *payment) returned(b *batch, n partNews) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return false
+	}
+	b.then(func() { p.news.force(n) })
+	return true
 }
 
 // finish makes the outcome visible. Called after the commit, once.
@@ -182,5 +295,10 @@ func (p *payment) finish() {
 	p.show()
 	p.d.payments.remove(p)
 	close(p.done)
-	p.d.emit("payment."+p.rec.State, "payment of "+p.rec.Amount.String()+" "+p.rec.State, *p.view.Load())
+	p.emit()
+}
+
+func (p *payment) emit() {
+	v := p.view.Load()
+	p.d.emit("payment."+v.State, "payment of "+v.Amount.String()+" "+v.State, *v)
 }

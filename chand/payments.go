@@ -48,9 +48,7 @@ func newPayments(d *Daemon) (*payments, error) {
 		if e != nil || !ok {
 			return nil, fmt.Errorf("payment %d: %w", seq, errors.Join(e, errMissing))
 		}
-		p := &payment{d: d, seq: seq, rec: rec, back: make(chan returnedLock), done: make(chan struct{})}
-		p.show()
-		s.add(p)
+		s.add(newPaying(d, seq, rec))
 	}
 	return s, err
 }

@@ -107,6 +107,7 @@ const (
 	kindForward = 3 // outgoing: InChannel, InLock; incoming: passed on
 	kindFinal   = 4 // incoming: for an invoice of ours, or spontaneous
 	kindReject  = 5 // incoming: given back as soon as the turn allows
+	kindHeld    = 7 // incoming: a part of a payment to us, until its other parts are here
 	kindOrphan  = 6 // found after a loss of data: nobody here knows what it was for, so it is only paid or runs out
 )
 
@@ -124,6 +125,13 @@ type outgoingRecord struct {
 	Reason   []byte         `cbor:"8,keyasint,omitempty"`
 	// Gone: the lock has left the channel.
 	Gone bool `cbor:"9,keyasint,omitempty"`
+	// Attempt is the part of a payment of our own.
+	Attempt *Attempt `cbor:"10,keyasint,omitempty"`
+	// Reserve is the reservation fee that was paid with the lock, Refunded what of it came back.
+	Reserve  types.Amount `cbor:"11,keyasint,omitempty"`
+	Refunded types.Amount `cbor:"12,keyasint,omitempty"`
+	// Lost: the lock is not in the state that was agreed after a loss of data.
+	Lost bool `cbor:"13,keyasint,omitempty"`
 }
 
 // incomingRecord says what becomes of a lock that the peer funded. It is saved with the version that brought the lock.
@@ -146,4 +154,11 @@ type incomingRecord struct {
 	OutChannel types.Hash   `cbor:"12,keyasint"`
 	// Released: the peer settled a forwarded lock of itself (escrow), and the outgoing one must follow.
 	Released bool `cbor:"13,keyasint,omitempty"`
+	// Reserve is the reservation fee that came with the lock, OutReserve what was paid with the forwarded one, Refunded what was given back.
+	Reserve    types.Amount `cbor:"14,keyasint,omitempty"`
+	OutReserve types.Amount `cbor:"15,keyasint,omitempty"`
+	Refunded   types.Amount `cbor:"16,keyasint,omitempty"`
+	// Since is the height at which a part of a payment began to be held, Total what its parts are to add up to.
+	Since types.Height `cbor:"17,keyasint,omitempty"`
+	Total types.Amount `cbor:"18,keyasint,omitempty"`
 }

@@ -3,12 +3,12 @@ package chand
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/eschaton-network/chand/channel"
+	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/ledger"
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
@@ -83,9 +83,14 @@ func (d *Daemon) loadChannels() error {
 		}
 	}
 	for _, r := range d.allRunners() {
-		d.resume(r)
+		if err := d.resume(r); err != nil {
+			return err
+		}
 	}
-	return d.failUnsent(pending)
+	for _, p := range pending {
+		p.loaded()
+	}
+	return nil
 }
 
 // loadRunner reads what belongs to one channel.
@@ -121,7 +126,9 @@ func (d *Daemon) loadRunner(s *channel.State, pending []*payment) (*runner, erro
 		out := &outgoing{outgoingRecord: rec}
 		switch rec.Kind {
 		case kindPayment:
-			out.payment = bySeq[rec.Ref]
+			if out.payment = bySeq[rec.Ref]; out.payment != nil && rec.Attempt != nil {
+				out.payment.out[lockRef{id, lock}] = rec.Attempt
+			}
 		case kindEscrow:
 			if out.escrow = d.escrows.get(rec.Hash, rolePayer); out.escrow != nil && out.escrow.rec.State == EscrowReleasing {
 				r.releases[lock] = out.escrow.rec.Preimage
@@ -150,7 +157,7 @@ func (d *Daemon) loadRunner(s *channel.State, pending []*payment) (*runner, erro
 		return nil
 	})
 	for _, p := range pending {
-		if a := p.rec.Attempt; a != nil && a.Channel == id && a.Lock == 0 {
+		if a := p.rec.Attempt; a != nil && a.Channel == id {
 			if p.rec.Spontaneous {
 				r.spont = append(r.spont, p)
 			} else {
@@ -163,7 +170,7 @@ func (d *Daemon) loadRunner(s *channel.State, pending []*payment) (*runner, erro
 }
 
 // resume tells again what one channel has saved and another may not have heard, and gives back locks that were never passed on.
-func (d *Daemon) resume(r *runner) {
+func (d *Daemon) resume(r *runner) error {
 	id := stateKey(&r.state)
 	r.box.force(func(b *batch) {
 		for lock, out := range r.outgoing {
@@ -173,6 +180,7 @@ func (d *Daemon) resume(r *runner) {
 				if _, open := b.state.Lock(channel.LockKey{Funder: b.state.Side, ID: lock}); open && !out.Gone && !out.Preimage.IsZero() {
 					r.releases[lock] = out.Preimage
 				}
+			case out.Gone && out.Kind == kindPayment && (out.Returned || out.Lost) && r.tellPayer(b, lock, out):
 			case out.Gone && out.Kind != kindForward:
 				r.dropOutgoing(b, lock)
 			}
@@ -191,9 +199,14 @@ func (d *Daemon) resume(r *runner) {
 				r.box.force(func(b *batch) { r.orphan(b, lock) })
 				continue
 			}
-			r.box.force(mailOutcome{lock: lock, returned: true, out: in.OutChannel, reason: nil})
+			r.box.force(mailOutcome{lock: lock, returned: true, out: in.OutChannel, reason: nil, failure: htlc.NewFailure(htlc.TemporaryNodeFailure, types.ChannelID{}, "the node was restarted before it passed the lock on")})
+		case in.Kind == kindHeld && !in.GiveBack:
+			if err := r.resumeHeld(lock, in); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // passedOn tells whether a lock has its other half in the outgoing channel.
@@ -208,25 +221,6 @@ func (d *Daemon) passedOn(out types.ChannelID, in lockRef) bool {
 		}
 	}
 	return false
-}
-
-// failUnsent decides payments whose record says "pending" but whose channel is over: the version that settled has decided them
-// in the commit that said so, so nothing should be left; what is left nobody can know.
-func (d *Daemon) failUnsent(pending []*payment) error {
-	for _, p := range pending {
-		if a := p.rec.Attempt; a != nil && d.runner(a.Channel) != nil {
-			continue
-		}
-		b := &batch{}
-		p.unknown(b, "the channel of the payment is over and its record does not say how the payment ended")
-		if err := d.Store.Commit(context.Background(), b.writes...); err != nil {
-			return err
-		}
-		for _, f := range b.after {
-			f()
-		}
-	}
-	return nil
 }
 
 func sortRunners(list []*runner) {

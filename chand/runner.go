@@ -363,6 +363,8 @@ func (r *runner) take(b *batch, in any) {
 		b.then(func() { m.done <- err })
 	case mailReleased:
 		r.released(b, m.lock)
+	case mailPart:
+		r.part(b, m)
 	case func(*batch):
 		m(b)
 	case mailClose:

@@ -62,6 +62,11 @@ func (r *runner) notice(b *batch, n channel.Notice) {
 			}
 			b.then(func() { r.agreed(nil) })
 		}
+		if v.To > channel.PhaseOpen {
+			for _, p := range r.pays {
+				p.unsure(b, textUnsure)
+			}
+		}
 		b.then(func() { r.d.phaseChanged(r, v.To) })
 	case channel.Announceable:
 		r.info.Announce, b.info = wire.Encode(&v.Sigs), true
@@ -97,7 +102,7 @@ func (r *runner) opened1(b *batch, id uint64, out *outgoing, p types.Preimage) {
 
 // tellUpstream hands the outcome of a forwarded lock to the channel that it came from, which answers when it has saved it.
 func (r *runner) tellUpstream(b *batch, id uint64, out *outgoing) {
-	m := mailOutcome{lock: out.InLock, preimage: out.Preimage, returned: out.Returned, reason: out.Reason, out: b.state.ID,
+	m := mailOutcome{lock: out.InLock, preimage: out.Preimage, returned: out.Returned, reason: out.Reason, out: b.state.ID, refunded: out.Refunded,
 		ack: func() { r.box.force(mailForget{id}) }}
 	up := out.InChannel
 	b.then(func() {
@@ -107,6 +112,13 @@ func (r *runner) tellUpstream(b *batch, id uint64, out *outgoing) {
 		}
 		m.ack() // the upstream channel is over
 	})
+}
+
+// tellPayer hands a lock of a payment of our own that came back, or is lost, to the payment's goroutine, which answers when it has saved
+// it. false: nobody waits for it.
+func (r *runner) tellPayer(b *batch, id uint64, out *outgoing) bool {
+	return out.payment != nil && out.payment.returned(b, partNews{at: lockRef{b.state.ID, id}, returned: out.Returned, lost: out.Lost,
+		reason: out.Reason, refunded: out.Refunded})
 }
 
 // forget: the upstream side has saved the outcome. The record goes with the lock.
@@ -160,8 +172,10 @@ func (r *runner) lockReturned(b *batch, l channel.Lock, reason []byte) {
 	out.Gone = true
 	switch out.Kind {
 	case kindPayment:
-		if out.payment != nil {
-			out.payment.returned(b, reason)
+		out.Returned, out.Reason = true, reason
+		if r.tellPayer(b, l.ID, out) {
+			b.write(put(bucketOutgoing, lockKey(b.state.ID, l.ID), out.outgoingRecord))
+			return
 		}
 	case kindEscrow:
 		if out.escrow != nil {
@@ -185,7 +199,7 @@ func (r *runner) closed(b *batch, agreed bool) {
 	for h, p := range r.pays {
 		delete(r.pays, h)
 		if moved(p) {
-			p.unknown(b, "the money went to the payee with the channel's last version, but the payee never sent its receipt")
+			p.settledWithoutReceipt(b)
 		} else {
 			p.fail(b, PaymentFailure{Rule: "channel_closed", Text: "the channel settled with a version from before the payment",
 				Next: "pay again over another channel"})
@@ -220,14 +234,17 @@ func (r *runner) agreed(err error) {
 func (r *runner) resynced(b *batch, gone []channel.Lock) {
 	for _, l := range gone {
 		if !r.mineLock(b, l) {
-			if r.incoming[l.ID] != nil {
+			if in := r.incoming[l.ID]; in != nil {
+				r.leave(b, l.ID, in)
 				r.dropIncoming(b, l.ID)
 			}
 			continue
 		}
 		if out := r.outgoing[l.ID]; out != nil {
-			if out.payment != nil {
-				out.payment.unknown(b, "the lock is not in the state that was agreed after a loss of data: how it ended is not known")
+			out.Lost, out.Gone = true, true
+			if out.Kind == kindPayment && r.tellPayer(b, l.ID, out) {
+				b.write(put(bucketOutgoing, lockKey(b.state.ID, l.ID), out.outgoingRecord))
+				continue
 			}
 			r.dropOutgoing(b, l.ID)
 		}

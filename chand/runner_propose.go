@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/eschaton-network/chand/channel"
-	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
 )
 
@@ -85,17 +84,18 @@ func (r *runner) plan(b *batch) []planned {
 			return list
 		}
 	}
+	// A reservation fee goes back in the update that gives its lock back, and before it: then the peer knows it when the lock is gone.
+	for _, p := range r.refunds {
+		if !add(planned{op: p, dropped: func() { r.unrefund(b, p) }}) {
+			return list
+		}
+	}
 	for _, id := range r.backs {
 		reason := []byte(nil)
 		if in := r.incoming[id]; in != nil {
 			reason = in.Reason
 		}
 		if !add(planned{op: wire.GiveBack{ID: id, Reason: reason}, dropped: func() { r.unback(id) }}) {
-			return list
-		}
-	}
-	for _, p := range r.refunds {
-		if !add(planned{op: p, dropped: func() { r.unrefund(b, p.Hash) }}) {
 			return list
 		}
 	}
@@ -161,7 +161,7 @@ func (r *runner) placed(b *batch, plan []planned, u *wire.Update) {
 			delete(r.releases, op.ID)
 		case wire.Pay:
 			if op.Refund {
-				r.unrefund(b, op.Hash)
+				r.unrefund(b, op)
 			}
 		}
 		if p.req == nil {
@@ -210,6 +210,16 @@ func (r *runner) drop(b *batch, p planned, err error) {
 	}
 }
 
+// withdraw takes a command back that waits for the turn. One that is signed stays.
+func (r *runner) withdraw(b *batch, q *request) {
+	if slices.Contains(r.queue, q) {
+		r.dequeue(q)
+		b.then(func() {
+			q.fail(&Error{Code: CodeBusy, Text: "the peer has not handed over the turn yet", Next: "try again", Money: noMoneyMoved})
+		})
+	}
+}
+
 func (r *runner) dequeue(q *request) {
 	for i, x := range r.queue {
 		if x == q {
@@ -229,9 +239,9 @@ func (r *runner) unback(id uint64) {
 }
 
 // unrefund forgets a refund, in the commit that signs it: else a restart would pay it again.
-func (r *runner) unrefund(b *batch, h types.Hash) {
+func (r *runner) unrefund(b *batch, p wire.Pay) {
 	for i, x := range r.refunds {
-		if x.Hash == h {
+		if x == p {
 			r.refunds = append(r.refunds[:i:i], r.refunds[i+1:]...)
 			r.info.Refunds, b.info = r.refunds, true
 			return

@@ -50,6 +50,7 @@ type wayRequest struct {
 type way struct {
 	runner      *runner
 	op          wire.AddLock
+	amount      types.Amount // that the payee gets
 	fee         types.Amount
 	expiry      types.Height // of our lock
 	payeeExpiry types.Height // of the last lock
@@ -70,7 +71,7 @@ func (d *Daemon) findWay(q wayRequest) (*way, error) {
 		if r := d.directChannel(q.to, q.amount, nil); r != nil {
 			t := r.view.Load().State.Timing
 			expiry := t.MinExpiry(height) + types.Height(q.ahead) + directSlack
-			return &way{runner: r, expiry: expiry, payeeExpiry: expiry, timing: t,
+			return &way{runner: r, amount: q.amount, expiry: expiry, payeeExpiry: expiry, timing: t,
 				op: wire.AddLock{Amount: q.amount, Hash: q.hash, Expiry: expiry, Memo: q.final.Memo}}, nil
 		}
 	}
@@ -83,7 +84,7 @@ func (d *Daemon) findWay(q wayRequest) (*way, error) {
 	if err != nil {
 		return nil, noWay(err)
 	}
-	w := &way{route: &found, runner: d.runner(found.Hops[0].Channel), fee: found.Fee, expiry: found.Hops[0].Expiry, nodes: found.Nodes()}
+	w := &way{route: &found, amount: q.amount, runner: d.runner(found.Hops[0].Channel), fee: found.Fee, expiry: found.Hops[0].Expiry, nodes: found.Nodes()}
 	if w.runner == nil {
 		return nil, refuse(CodeNoRoute, "try again", "channel %s has just closed", found.Hops[0].Channel)
 	}
@@ -101,6 +102,15 @@ func (d *Daemon) findWay(q wayRequest) (*way, error) {
 	}
 	w.op = wire.AddLock{Amount: found.Hops[0].Amount, Hash: q.hash, Expiry: w.expiry, Onion: packet[:]}
 	return w, nil
+}
+
+// findWays finds ways that carry an amount together, in at most so many parts.
+func (d *Daemon) findWays(q wayRequest, parts int) ([]*way, error) {
+	w, err := d.findWay(q)
+	if err != nil {
+		return nil, err
+	}
+	return []*way{w}, nil
 }
 
 // noWay makes an error of what the path search found.
