@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcec/v2/ecdsa"
@@ -68,17 +69,29 @@ type Policy struct {
 	// Min and Max bound the amount of the outgoing lock.
 	Min, Max types.Amount
 	Disabled bool
+	// Reserve is the reservation fee for the outgoing lock, in 10^-12 of its amount a block until it expires; see Ask. It is paid when the
+	// lock is added and kept whatever becomes of the lock. At most MaxReserve.
+	Reserve uint32
+	// OnionKey is with what payers write to the node that signs this. The same in all policies of a node, but for those that it has
+	// not renewed yet.
+	OnionKey types.OnionKey
 	Sig      wire.Sig
 }
 
 const (
 	announcementBody = 32 + 2*33 + 2*33 + 8 + 3*4
 	announcementSize = announcementBody + 4*64
-	policyBody       = 32 + 1 + 8 + 4 + 8 + 4 + 4 + 8 + 8 + 1
+	policyBody       = 32 + 1 + 8 + 4 + 8 + 4 + 4 + 8 + 8 + 1 + 4 + 32
 	policySize       = policyBody + 64
 
 	// MaxDelta bounds what a policy may ask for, and so what one hop can lock a payer's money for. Ten times the default timing's delta.
 	MaxDelta = 200_000
+	// MaxReserve bounds Policy.Reserve: a millionth of the amount a block, 0.36 percent an hour at one block a second, which is a hundred
+	// thousand times the price of money.
+	MaxReserve = 1_000_000
+	// lockSlots is how many locks one side of a channel can have open (docs/channels.md). Each takes one of them, however small it
+	// is, so it counts as that share of the channel's largest lock at least: filling the slots costs what filling the channel does.
+	lockSlots = wire.MaxLocks / 2
 )
 
 // NewAnnouncement returns an announcement without signatures, with its sides in order.
@@ -214,10 +227,12 @@ func (p *Policy) appendBody(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, p.Delta)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.Min))
 	b = binary.BigEndian.AppendUint64(b, uint64(p.Max))
+	b = append(b, 0)
 	if p.Disabled {
-		return append(b, 1)
+		b[len(b)-1] = 1
 	}
-	return append(b, 0)
+	b = binary.BigEndian.AppendUint32(b, p.Reserve)
+	return append(b, p.OnionKey[:]...)
 }
 
 func (p *Policy) digest() types.Hash {
@@ -236,6 +251,8 @@ func (p *Policy) Check() error {
 		return fmt.Errorf("%w: fee of %d units + %d millionths: want at most the whole amount", ErrInvalid, p.Base, p.Millionths)
 	case p.Delta > MaxDelta:
 		return fmt.Errorf("%w: expiry delta %d, at most %d", ErrInvalid, p.Delta, MaxDelta)
+	case p.Reserve > MaxReserve:
+		return fmt.Errorf("%w: reservation fee of %d trillionths a block, at most %d", ErrInvalid, p.Reserve, MaxReserve)
 	case p.Min < 0 || p.Max < p.Min || p.Max > types.MaxAmount:
 		return fmt.Errorf("%w: amounts from %d to %d units", ErrInvalid, p.Min, p.Max)
 	}
@@ -263,6 +280,27 @@ func (p *Policy) Fee(amount types.Amount) (types.Amount, error) {
 		return 0, err
 	}
 	return f.Add(p.Base)
+}
+
+// Ask returns the reservation fee for a lock of amount that expires blocks from now, rounded up. An amount below
+// Max/483 counts as that: it takes one of 483 places.
+func (p *Policy) Ask(amount types.Amount, blocks uint32) types.Amount {
+	return ask(p.Reserve, amount, p.Max/lockSlots, blocks)
+}
+
+// ask is Policy.Ask with what a lock counts as at least; MaxAmount when it overflows, which is more than any budget.
+func ask(reserve uint32, amount, floor types.Amount, blocks uint32) types.Amount {
+	if reserve == 0 || blocks == 0 {
+		return 0
+	}
+	const den = 1_000_000_000_000
+	hi, lo := bits.Mul64(uint64(max(amount, floor)), uint64(reserve)*uint64(blocks))
+	lo, carry := bits.Add64(lo, den-1, 0)
+	if hi += carry; hi >= den {
+		return types.MaxAmount
+	}
+	q, _ := bits.Div64(hi, lo, den)
+	return types.Amount(min(q, uint64(types.MaxAmount)))
 }
 
 // sign makes a compact signature; deterministic (RFC 6979), low s.

@@ -2,81 +2,127 @@ package route
 
 import "github.com/eschaton-network/chand/types"
 
-// FindRoute returns the path of least cost (fees, price of locking money, odds of failing) that keeps all limits of the request. Every
+// FindRoute returns the path of least cost (fees and reservation fees, price of locking money, odds of failing) that keeps all limits of the request. Every
 // error is a *NoRouteError. s may be nil. Not changing the graph, it may run beside other searches with other scratches.
 //
 // It is Dijkstra's algorithm with one label a node, so with limits that bind it can miss the very best path. It never
 // misses the best because of that altogether: when the limits cut every cheap path off, it looks once more for the least of what was cut
 // off: fee, hops or expiry.
 func (g *Graph) FindRoute(r Request, s *Scratch) (Route, error) {
-	if bad := r.check(); bad != nil {
+	if bad := r.check(false); bad != nil {
 		return Route{}, bad
 	}
-	if s == nil {
-		s = new(Scratch)
+	run := g.newSearch(&r, s)
+	lim := run.limits(r.Amount, r.MaxFee)
+	if got, ok := run.find(lim); ok {
+		return got, nil
 	}
-	run := &search{Scratch: s, g: g, r: &r}
-	run.prepare()
-	lim := limits{amount: types.MaxAmount, hops: r.MaxHops, expiry: r.Height + types.Height(r.MaxAhead)}
-	if r.MaxFee < types.MaxAmount-r.Amount {
-		lim.amount = r.Amount + r.MaxFee
+	return Route{}, run.explain(run.met, lim)
+}
+
+// limits of a part.
+func (s *search) limits(amount, maxFee types.Amount) limits {
+	lim := limits{amount: types.MaxAmount, hops: s.r.MaxHops, expiry: s.r.Height + types.Height(s.r.MaxAhead)}
+	if maxFee < types.MaxAmount-amount {
+		lim.amount = amount + maxFee
 	}
-	if run.run(byCost, lim) {
-		return run.route(), nil
+	return lim
+}
+
+// find searches once for the least cost, and should limits cut that off, for the least of what they cut off. met is left as
+// the first search met it.
+func (s *search) find(lim limits) (Route, bool) {
+	if s.run(byCost, lim) {
+		return s.route(), true
 	}
-	met := run.met
+	met := s.met
+	defer func() { s.met = met }()
 	for _, again := range []struct {
 		count int
 		metric
 	}{{met.fee, byFee}, {met.hops, byHops}, {met.expiry, byExpiry}} {
-		if again.count > 0 && run.run(again.metric, lim) {
-			return run.route(), nil
+		if again.count > 0 && s.run(again.metric, lim) {
+			return s.route(), true
 		}
 	}
-	return Route{}, run.explain(met, lim)
+	return Route{}, false
 }
 
 // route reads the labels from the payer on.
 func (s *search) route() Route {
-	var r Route
+	r := Route{Hops: make([]Hop, 0, s.labels[s.source].hops)}
 	for n := s.source; n != s.target; {
 		l := s.labels[n]
-		ed, id := s.channel(l.edge)
+		ed := s.edge(l.edge)
 		dir := int32(0)
 		if ed.node[1] == n {
 			dir = 1
 		}
 		to := ed.node[1-dir]
 		next := s.labels[to]
-		_, grown := s.expiry(to, ed, &next)
-		h := Hop{Node: s.id(to), Channel: id, Amount: next.amount, Expiry: l.out, dir: uint8(dir),
-			LockCost: clampCost(s.lockCost(next.amount, grown)), RiskCost: clampCost(s.riskCost(n, s.mark[2*l.edge+dir], ed, next.amount))}
-		if to != s.target {
-			h.Fee = next.amount - s.labels[s.far(next.edge, to)].amount
+		r.Hops = append(r.Hops, s.hop(n, to, dir, &l, &next))
+		if x := s.extraOf(l.edge); x != nil && x.blinded > 0 {
+			r.Blinded = x.blinded
 		}
-		r.Cost = satAdd(r.Cost, satAdd(uint64(h.Fee), satAdd(uint64(h.LockCost), uint64(h.RiskCost))))
-		r.Hops = append(r.Hops, h)
+		h := &r.Hops[len(r.Hops)-1]
+		r.Cost = satAdd(r.Cost, satAdd(uint64(h.Fee+h.Ask), satAdd(uint64(h.LockCost), uint64(h.RiskCost))))
 		n = to
 	}
-	r.Amount = r.Hops[0].Amount
-	r.Fee = r.Amount - s.r.Amount
+	r.Amount, r.Reserve = r.Hops[0].Amount, r.Hops[0].Reserve
+	r.Fee = r.Amount - s.amount
 	return r
+}
+
+// hop is the step from node n with label l to node to with label next.
+func (s *search) hop(n, to, dir int32, l, next *label) Hop {
+	ed, arc := s.edge(l.edge), 2*l.edge+dir
+	var st *state
+	if s.mark[arc] > 0 {
+		st = &s.states[s.mark[arc]-1]
+	}
+	_, grown := s.expiry(to, ed, next)
+	h := Hop{Node: s.id(to), Channel: s.channelID(l.edge), Amount: next.amount, Expiry: l.out, Reserve: next.asked, Key: s.r.TargetKey,
+		LockCost: clampCost(s.lockCost(next.amount, grown)), RiskCost: clampCost(s.riskCost(n, l.edge, st, ed, next.amount)),
+		capacity: ed.capacity, dir: uint8(dir)}
+	if x := s.extraOf(l.edge); x != nil && x.blinded > 0 {
+		h.capacity, h.Key = 0, types.OnionKey{}
+	}
+	if to == s.target {
+		if h.Key.IsZero() && h.capacity > 0 {
+			h.Key = s.g.OnionKey(h.Node)
+		}
+		return h
+	}
+	after := s.labels[s.far(next.edge, to)]
+	h.Fee, h.Ask, h.Key = next.amount-after.amount, next.asked-after.asked, s.keyOf(next.edge, to)
+	return h
+}
+
+func (s *search) channelID(e int32) types.ChannelID {
+	if x := s.extraOf(e); x != nil {
+		return x.id
+	}
+	return s.g.known[e].ann.Channel
+}
+
+// keyOf is the onion key of the node that adds a lock to channel e.
+func (s *search) keyOf(e, node int32) types.OnionKey {
+	if x := s.extraOf(e); x != nil {
+		return x.key
+	}
+	if s.g.edges[e].node[1] == node {
+		return s.g.known[e].key(1)
+	}
+	return s.g.known[e].key(0)
 }
 
 // far returns the other end of a channel.
 func (s *search) far(e, n int32) int32 {
-	ed, _ := s.channel(e)
+	ed := s.edge(e)
 	if ed.node[0] == n {
 		return ed.node[1]
 	}
 	return ed.node[0]
-}
-
-func (s *search) channel(e int32) (*edge, types.ChannelID) {
-	if n := len(s.g.edges); int(e) >= n {
-		return &s.extra[int(e)-n], s.extraIDs[int(e)-n]
-	}
-	return &s.g.edges[e], s.g.known[e].ann.Channel
 }
 
 func clampCost(c uint64) types.Amount { return types.Amount(min(c, uint64(types.MaxAmount))) }

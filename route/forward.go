@@ -9,6 +9,8 @@ import (
 type LockIn struct {
 	Channel types.ChannelID
 	Amount  types.Amount
+	// Reserve came with it: the reservation fee for this hop and those after it.
+	Reserve types.Amount
 	Expiry  types.Height
 	// Timing of the channel that it came over. Frozen: that channel's contract was posted, or its end agreed.
 	Timing types.Timing

@@ -135,8 +135,9 @@ func DecodePolicy(b []byte) (Policy, error) {
 	if len(b) != policySize {
 		return p, fmt.Errorf("%w: policy of %d bytes, want %d", ErrInvalid, len(b), policySize)
 	}
-	if b[policyBody-1] > 1 {
-		return p, fmt.Errorf("%w: flag %d", ErrInvalid, b[policyBody-1])
+	const flag = policyBody - 1 - 4 - 32
+	if b[flag] > 1 {
+		return p, fmt.Errorf("%w: flag %d", ErrInvalid, b[flag])
 	}
 	b = b[copy(p.Channel[:], b):]
 	p.Direction = b[0]
@@ -148,6 +149,7 @@ func DecodePolicy(b []byte) (Policy, error) {
 	p.Min = types.Amount(binary.BigEndian.Uint64(b[29:]))
 	p.Max = types.Amount(binary.BigEndian.Uint64(b[37:]))
 	p.Disabled = b[45] == 1
-	copy(p.Sig[:], b[46:])
+	p.Reserve = binary.BigEndian.Uint32(b[46:])
+	copy(p.Sig[:], b[50+copy(p.OnionKey[:], b[50:]):])
 	return p, p.Check()
 }

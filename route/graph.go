@@ -39,7 +39,7 @@ type Graph struct {
 	version uint64  // counts changes, so that a scratch knows when its sizes are old
 }
 
-// edge is what a search reads of a channel: about 110 bytes.
+// edge is what a search reads of a channel: about 100 bytes.
 type edge struct {
 	node      [2]int32
 	capacity  types.Amount
@@ -51,7 +51,9 @@ type edge struct {
 // terms is a policy without its words. The zero value is closed.
 type terms struct {
 	base, min, max    types.Amount
+	floor             types.Amount // what a lock counts as at least for the reservation fee
 	millionths, delta uint32
+	reserve           uint32
 	open              bool
 }
 
@@ -99,6 +101,22 @@ func (g *Graph) Channel(id types.ChannelID) (Gossip, bool) {
 		return Gossip{}, false
 	}
 	return g.known[e].gossip(), true
+}
+
+// OnionKey returns the onion key that a node's newest policy names; zero when none is known.
+func (g *Graph) OnionKey(n types.NodeID) (key types.OnionKey) {
+	at, ok := g.nodeAt[n]
+	if !ok {
+		return key
+	}
+	var newest uint64
+	for _, e := range g.adj[at] {
+		k := &g.known[e]
+		if p := k.policies[max(0, k.ann.side(n))]; p != nil && p.Seq >= newest && !p.OnionKey.IsZero() {
+			newest, key = p.Seq, p.OnionKey
+		}
+	}
+	return key
 }
 
 func (k *known) gossip() Gossip {
@@ -287,7 +305,7 @@ func (g *Graph) setPolicy(e int32, p *Policy) {
 }
 
 func (p *Policy) terms() terms {
-	return terms{base: p.Base, min: p.Min, max: p.Max, millionths: p.Millionths, delta: p.Delta, open: !p.Disabled}
+	return terms{base: p.Base, min: p.Min, max: p.Max, floor: p.Max / lockSlots, millionths: p.Millionths, delta: p.Delta, reserve: p.Reserve, open: !p.Disabled}
 }
 
 // Remove forgets a channel whose contract was posted or has settled, and returns the records to delete.

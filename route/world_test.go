@@ -45,7 +45,8 @@ func signedPolicy(a *Announcement, i int, seq uint64, height types.Height) Polic
 	if !ok {
 		panic("not a side")
 	}
-	p := Policy{Channel: a.Channel, Direction: dir, Seq: seq, Height: height, Base: 100, Millionths: 1000, Delta: 40, Min: 1, Max: a.Capacity}
+	p := Policy{Channel: a.Channel, Direction: dir, Seq: seq, Height: height, Base: 100, Millionths: 1000, Delta: 40, Min: 1, Max: a.Capacity, Reserve: 30,
+		OnionKey: types.OnionKey(types.SHA256(fmt.Appendf(nil, "onion key %d", i)))}
 	p.Sign(testKey("node", i))
 	return p
 }
