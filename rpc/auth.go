@@ -59,6 +59,10 @@ var permissions = map[string]Permission{
 	"chand.v1.Payments/Pay":           Spend,
 	"chand.v1.Payments/Get":           Read,
 	"chand.v1.Payments/List":          Read,
+	"chand.v1.PaymentStreams/PayMany": Spend,
+	"chand.v1.PaymentStreams/Stream":  Spend,
+	"chand.v1.PaymentStreams/Watch":   Read,
+	"chand.v1.PaymentStreams/List":    Read,
 	"chand.v1.Escrows/Open":           Spend,
 	"chand.v1.Escrows/Release":        Spend,
 	"chand.v1.Escrows/Refund":         Spend,
@@ -81,6 +85,9 @@ var permissions = map[string]Permission{
 	"grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      Read,
 	"grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Read,
 }
+
+// requestStreams are the methods whose request is a stream that lasts as long as the client likes.
+var requestStreams = map[string]bool{"chand.v1.PaymentStreams/PayMany": true, "chand.v1.PaymentStreams/Stream": true}
 
 // Method sets of the macaroon files that a daemon writes on its first run.
 var (

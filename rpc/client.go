@@ -28,6 +28,7 @@ type Client struct {
 	Towers     chandv1connect.TowersClient
 	Channels   chandv1connect.ChannelsClient
 	Payments   chandv1connect.PaymentsClient
+	Streams    chandv1connect.PaymentStreamsClient
 	Escrows    chandv1connect.EscrowsClient
 	Statements chandv1connect.StatementsClient
 	Services   chandv1connect.ServicesClient
@@ -79,6 +80,7 @@ func NewClient(address string, certPEM []byte, macaroon, home string, opts ...co
 		Towers:     chandv1connect.NewTowersClient(h, url, opts...),
 		Channels:   chandv1connect.NewChannelsClient(h, url, opts...),
 		Payments:   chandv1connect.NewPaymentsClient(h, url, opts...),
+		Streams:    chandv1connect.NewPaymentStreamsClient(h, url, opts...),
 		Escrows:    chandv1connect.NewEscrowsClient(h, url, opts...),
 		Statements: chandv1connect.NewStatementsClient(h, url, opts...),
 		Services:   chandv1connect.NewServicesClient(h, url, opts...),

@@ -60,6 +60,7 @@ type Handlers struct {
 	Towers     chandv1connect.TowersHandler
 	Channels   chandv1connect.ChannelsHandler
 	Payments   chandv1connect.PaymentsHandler
+	Streams    chandv1connect.PaymentStreamsHandler
 	Escrows    chandv1connect.EscrowsHandler
 	Statements chandv1connect.StatementsHandler
 	Services   chandv1connect.ServicesHandler
@@ -164,6 +165,7 @@ func routes(h Handlers, log *slog.Logger) http.Handler {
 	add(chandv1connect.NewPeersHandler(or[chandv1connect.PeersHandler](h.Peers, chandv1connect.UnimplementedPeersHandler{}), opts...))
 	add(chandv1connect.NewChannelsHandler(or[chandv1connect.ChannelsHandler](h.Channels, chandv1connect.UnimplementedChannelsHandler{}), opts...))
 	add(chandv1connect.NewPaymentsHandler(or[chandv1connect.PaymentsHandler](h.Payments, chandv1connect.UnimplementedPaymentsHandler{}), opts...))
+	add(chandv1connect.NewPaymentStreamsHandler(or[chandv1connect.PaymentStreamsHandler](h.Streams, chandv1connect.UnimplementedPaymentStreamsHandler{}), opts...))
 	add(chandv1connect.NewEscrowsHandler(or[chandv1connect.EscrowsHandler](h.Escrows, chandv1connect.UnimplementedEscrowsHandler{}), opts...))
 	add(chandv1connect.NewStatementsHandler(or[chandv1connect.StatementsHandler](h.Statements, chandv1connect.UnimplementedStatementsHandler{}), opts...))
 	add(chandv1connect.NewServicesHandler(or[chandv1connect.ServicesHandler](h.Services, chandv1connect.UnimplementedServicesHandler{}), opts...))
@@ -185,9 +187,14 @@ func or[T comparable](h, fallback T) T {
 	return h
 }
 
-// limitBody bounds the size of a body on the wire and the time in which it must have come. Answers may stream for ever.
+// limitBody bounds the size of a body on the wire and the time in which it must have come. Answers may stream for ever, and so may
+// requests of the methods that take a stream of them: their messages are bounded one by one, and nothing is read before the macaroon.
 func limitBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requestStreams[strings.TrimPrefix(r.URL.Path, "/")] {
+			next.ServeHTTP(w, r)
+			return
+		}
 		rc := http.NewResponseController(w)
 		_ = rc.SetReadDeadline(time.Now().Add(readTimeout)) // every server here supports it
 		r.Body = &timedBody{http.MaxBytesReader(w, r.Body, MaxRequest+1024), rc}

@@ -31,6 +31,8 @@ type figure struct {
 	name   string
 	to     int // index of the payee in the line of daemons, so also the number of channels on the way
 	atOnce int
+	// pay pays invoices, so many at once, until the time is over or none is left, and tells how long each took.
+	pay func(ctx context.Context, from *devnet.Node, invoices []string, atOnce int, end time.Time) ([]time.Duration, error)
 }
 
 // payments measures A-B and A-B-C: one payment at a time (median time), and 50 at once (rate), and what each payment costs all processes
@@ -43,7 +45,8 @@ func payments(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	figures := []figure{{"direct.seq", 1, 1}, {"direct.c50", 1, manyConns}, {"hop.seq", 2, 1}, {"hop.c50", 2, manyConns}}
+	figures := []figure{{"direct.seq", 1, 1, payUnary}, {"direct.c50", 1, manyConns, payStreamed}, {"direct.unary.c50", 1, manyConns, payUnary},
+		{"hop.seq", 2, 1, payUnary}, {"hop.c50", 2, manyConns, payStreamed}, {"hop.unary.c50", 2, manyConns, payUnary}}
 	window := b.window(len(figures))
 	for _, f := range figures {
 		if err := b.measure(ctx, f, nodes[:f.to+1], window); err != nil {
@@ -207,34 +210,11 @@ func (b *bench) payFor(ctx context.Context, f figure, nodes []*devnet.Node, wind
 	if err != nil {
 		return r, err
 	}
-	var next atomic.Int64
-	var mu sync.Mutex
-	var took []time.Duration
-	g, gctx := errgroup.WithContext(ctx)
 	start := time.Now()
-	end := start.Add(window)
-	for range f.atOnce {
-		g.Go(func() error {
-			for time.Now().Before(end) {
-				i := int(next.Add(1)) - 1
-				if i >= len(invoices) {
-					return nil
-				}
-				at := time.Now()
-				if err := pay(gctx, from, invoices[i]); err != nil {
-					return err
-				}
-				mu.Lock()
-				took = append(took, time.Since(at))
-				mu.Unlock()
-			}
-			return nil
-		})
-	}
-	err = g.Wait()
+	took, err := f.pay(ctx, from, invoices, f.atOnce, start.Add(window))
 	elapsed := time.Since(start)
 	done, statErr := usedBy(nodes)
-	if err = errors.Join(err, statErr, wait()); err != nil {
+	if err := errors.Join(err, statErr, wait()); err != nil {
 		return r, err
 	}
 	if len(took) == 0 {
@@ -257,11 +237,88 @@ func usedBy(nodes []*devnet.Node) (time.Duration, error) {
 	return all, nil
 }
 
+// payUnary makes a call for each payment, on so many goroutines.
+func payUnary(ctx context.Context, from *devnet.Node, invoices []string, atOnce int, end time.Time) (took []time.Duration, err error) {
+	var next atomic.Int64
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	for range atOnce {
+		g.Go(func() error {
+			for time.Now().Before(end) {
+				i := int(next.Add(1)) - 1
+				if i >= len(invoices) {
+					return nil
+				}
+				at := time.Now()
+				if err := pay(gctx, from, invoices[i]); err != nil {
+					return err
+				}
+				mu.Lock()
+				took = append(took, time.Since(at))
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	return took, g.Wait()
+}
+
+// payStreamed makes one call with so many payments open at any time.
+func payStreamed(ctx context.Context, from *devnet.Node, invoices []string, atOnce int, end time.Time) (took []time.Duration, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := from.Streams.PayMany(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sent := make([]time.Time, 0, len(invoices))
+	send := func(n int) error {
+		var m chandv1.PayManyRequest
+		for ; n > 0 && len(sent) < len(invoices); n-- {
+			m.Payments = append(m.Payments, &chandv1.TaggedPayment{Tag: uint64(len(sent)),
+				Pay: &chandv1.PayRequest{Invoice: invoices[len(sent)], TimeoutSeconds: payLimit}})
+			sent = append(sent, time.Now())
+		}
+		if len(m.Payments) == 0 {
+			return nil
+		}
+		return s.Send(&m)
+	}
+	if err := send(atOnce); err != nil {
+		return nil, err
+	}
+	for len(took) < len(sent) {
+		answer, err := s.Receive()
+		if err != nil {
+			return took, err
+		}
+		for _, o := range answer.Outcomes {
+			if o.Error != nil {
+				return took, errors.New(o.Error.Message)
+			}
+			if err := succeeded(o.Payment); err != nil {
+				return took, err
+			}
+			took = append(took, time.Since(sent[o.Tag]))
+		}
+		if time.Now().Before(end) {
+			if err := send(len(answer.Outcomes)); err != nil {
+				return took, err
+			}
+		}
+	}
+	return took, errors.Join(s.CloseRequest(), s.CloseResponse())
+}
+
 func pay(ctx context.Context, from *devnet.Node, invoice string) error {
 	p, err := from.Payments.Pay(ctx, &chandv1.PayRequest{Invoice: invoice, TimeoutSeconds: payLimit})
 	if err != nil {
 		return err
 	}
+	return succeeded(p)
+}
+
+func succeeded(p *chandv1.Payment) error {
 	if p.State != "succeeded" {
 		return &failedPayment{p.State, p.Failure.GetRule(), p.StateText + " " + p.Failure.GetText()}
 	}
