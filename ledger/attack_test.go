@@ -145,18 +145,18 @@ func TestBondsOfNode(t *testing.T) {
 	g := testGenesis(3)
 	g.UnbondingBlocks = 2
 	w := worldOf(t, g)
-	w.do(admin(1), Lease{Node: 2, Amount: 800})
-	w.do(admin(1), Lease{Node: 3, Amount: 80})
-	w.do(admin(1), CancelLease{Node: 2, Amount: 80})
+	w.do(admin(1), Lease{Node: 2, Amount: 800 * MinLease})
+	w.do(admin(1), Lease{Node: 3, Amount: 80 * MinLease})
+	w.do(admin(1), CancelLease{Node: 2, Amount: 80 * MinLease})
 	w.s = restore(t, snapshot(t, w.s))
 	if len(w.s.stake.ofNode[2]) != 2 || len(w.s.stake.ofNode[3]) != 1 {
 		t.Fatalf("bonds by node: %v", w.s.stake.ofNode)
 	}
 	w.s.Apply(w.s.Height()+1, w.s.Time()+1, [][]byte{w.double(2, admin(3)).Encode()})
-	if a, b := w.s.Bond(BondKey{Node: 2, From: admin(1)}), w.s.Bond(BondKey{Node: 3, From: admin(1)}); a != 630 || b != 80 {
-		t.Errorf("bonds of %d and %d units left, want 630 and 80", a, b)
+	if a, b := w.s.Bond(BondKey{Node: 2, From: admin(1)}), w.s.Bond(BondKey{Node: 3, From: admin(1)}); a != 630*MinLease || b != 80*MinLease {
+		t.Errorf("bonds of %d and %d units left, want 630 and 80 times the least", a, b)
 	}
-	w.do(admin(1), CancelLease{Node: 2, Amount: 630})
+	w.do(admin(1), CancelLease{Node: 2, Amount: 630 * MinLease})
 	w.blocks(3)
 	if len(w.s.stake.ofNode[2]) != 0 || len(w.s.stake.ofNode) != 1 {
 		t.Errorf("bonds by node: %v", w.s.stake.ofNode)

@@ -182,7 +182,7 @@ func TestNotDeleted(t *testing.T) {
 	w := worldOf(t, g)
 	issuer, subject, lessor, ruler := w.user("i", 1, coin), w.user("s", 1, coin), w.user("l", 1, coin), w.user("p", 1, coin)
 	w.do(issuer, IssueCertificate{Subject: subject, Type: 1, Expires: w.s.Time() + 3})
-	w.do(lessor, Lease{Node: 1, Amount: 10})
+	w.do(lessor, Lease{Node: 1, Amount: MinLease})
 	w.do(admin(1), SetPolicy{Policy: Policy{Version: 1, Admins: []types.AccountID{admin(1), ruler}}})
 	for _, id := range []types.AccountID{issuer, subject, lessor, ruler} {
 		w.drain(id)

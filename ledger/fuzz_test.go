@@ -20,7 +20,7 @@ func FuzzDecodeTx(f *testing.F) {
 		CreateAccount{Node: 2}, CreateNode{}, RetrieveFunds{p.b}, ChangeNodeKey{PublicKey: PublicKey(secret), Proof: KeyProof(secret)},
 		SetAccountStatus{p.a, 6}, UnsetAccountStatus{p.a, 6}, SetNodeStatus{1, 8}, UnsetNodeStatus{1, 8}, LogAccount{}, AnchorPairs{make([]Pair, 2)},
 		IssueCertificate{Subject: p.b, Type: 3, Expires: maxTime}, UpdateCertificate{Subject: p.b, Type: 3, Expires: maxTime}, RevokeCertificate{p.b, 3},
-		Enrol{types.Hash{1}, RoleNode}, Lease{1, 5}, CancelLease{1, 5},
+		Enrol{types.Hash{1}, RoleNode}, Lease{1, MinLease}, CancelLease{1, 5},
 		SetPolicy{Policy{Version: 1, Enrolled: true, Admins: []types.AccountID{p.a}}, 2, make([][64]byte, 1)},
 	} {
 		f.Add(w.sign(p.a, b))

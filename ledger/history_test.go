@@ -68,7 +68,7 @@ func (h *history) registry(t *rapid.T) {
 		p.Version, p.Enrolled = p.Version+1, rapid.Bool().Draw(t, "enrolled")
 		h.queue(admin(1), SetPolicy{Policy: p})
 	case 6:
-		h.queue(from, Lease{Node: 1, Amount: h.amount(t) + 1})
+		h.queue(from, Lease{Node: 1, Amount: h.amount(t) + MinLease})
 	}
 }
 

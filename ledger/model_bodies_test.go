@@ -100,7 +100,7 @@ func (c *chronicle) body(from types.AccountID) Body {
 	case TypeEnrol:
 		return Enrol{PublicKey(k), uint8(c.pick(5))}
 	case TypeLease:
-		return Lease{c.nodeID(), c.amount(from)}
+		return Lease{c.nodeID(), oneOf(c, c.amount(from), 1<<28, 1<<28-1)}
 	case TypeCancelLease:
 		return c.cancel(from)
 	}
@@ -128,7 +128,8 @@ func (c *chronicle) retrieve(from types.AccountID) Body {
 func (c *chronicle) cancel(from types.AccountID) Body {
 	for _, k := range sortedBonds(c.m.bonds) {
 		if k.From == from && k.Due == 0 {
-			return CancelLease{k.Node, max(c.m.bonds[k]-types.Amount(c.pick(2)), 1)}
+			has := c.m.bonds[k]
+			return CancelLease{k.Node, max(oneOf(c, has, has, has+1, has-1, 1<<28, 1<<28-1, has-1<<28, has-1<<28+1), 1)}
 		}
 	}
 	return CancelLease{c.nodeID(), 1}

@@ -65,12 +65,7 @@ func modelPrice(from types.AccountID, b Body) (fee, cost types.Amount, remote []
 
 // modelForm is what can be told from a transaction alone.
 func modelForm(b Body) uint32 {
-	leased := func(a types.Amount) uint32 {
-		if a <= 0 || a > 1<<62 {
-			return 18
-		}
-		return 0
-	}
+	notStake := func(a types.Amount) bool { return a <= 0 || a > 1<<62 }
 	status := func(bits uint16) uint32 {
 		if bits == 0 || bits&1 != 0 {
 			return 45
@@ -107,9 +102,9 @@ func modelForm(b Body) uint32 {
 			return 256
 		}
 	case Lease:
-		return leased(b.Amount)
+		return first(when(notStake(b.Amount), 18), when(b.Amount < 1<<28, 277))
 	case CancelLease:
-		return leased(b.Amount)
+		return when(notStake(b.Amount), 18)()
 	case SetAccountStatus:
 		return status(b.Bits)
 	case UnsetAccountStatus:
@@ -234,7 +229,8 @@ func (m *modelLedger) refuses(from types.AccountID, b Body) uint32 {
 		n := m.node(b.Node)
 		return first(when(n == nil, 20), func() uint32 { return when(n.Status&1 != 0, 20)() })
 	case CancelLease:
-		return when(m.bonds[BondKey{Node: b.Node, From: from}] < b.Amount, 272)()
+		has := m.bonds[BondKey{Node: b.Node, From: from}]
+		return first(when(has < b.Amount, 272), when(has != b.Amount && (b.Amount < 1<<28 || has-b.Amount < 1<<28), 277))
 	case IssueCertificate:
 		old, had := m.certs[CertificateKey{from, b.Subject, b.Type}]
 		return first(func() uint32 { return m.target(b.Subject) },

@@ -136,7 +136,7 @@ func TestQALengths(t *testing.T) {
 	for _, b := range []Body{
 		SendOne{To: remote, Amount: 1}, SendMany{[]Wire{{remote, 1}, {admin(1), 1}}}, Broadcast{[]byte("text")}, LogAccount{}, CreateNode{},
 		CreateAccount{Node: 1, PublicKey: PublicKey(secret), Proof: KeyProof(secret)}, RetrieveFunds{remote}, SetNodeStatus{1, 8},
-		ChangeAccountKey{PublicKey(secret), KeyProof(secret)}, AnchorPairs{make([]Pair, 2)}, Lease{1, 1}, Enrol{Roles: 1},
+		ChangeAccountKey{PublicKey(secret), KeyProof(secret)}, AnchorPairs{make([]Pair, 2)}, Lease{1, MinLease}, Enrol{Roles: 1},
 	} {
 		raw := w.sign(from, b)
 		clear(w.ahead)
@@ -304,7 +304,7 @@ func TestQATargets(t *testing.T) {
 	}
 	for _, node := range []uint16{0, 3, 0xFFFF} {
 		w.refuse(CodeTargetNode, from, CreateAccount{Node: node})
-		w.refuse(CodeTargetNode, from, Lease{node, 1})
+		w.refuse(CodeTargetNode, from, Lease{node, MinLease})
 		w.refuse(CodeTargetNode, admin(1), SetNodeStatus{node, 8})
 		if node != 0 {
 			w.refuse(CodeTargetNode, admin(1), ChangeNodeKey{Node: node})

@@ -43,10 +43,11 @@ const (
 	CodePending         uint32 = 270 // the sender has another transaction with this number waiting
 	CodeBusy            uint32 = 271 // too much is waiting; try again after the next block
 	CodeNoLease         uint32 = 272 // the account has not leased that much to the node
+	CodeEvidence        uint32 = 273 // the evidence does not prove what it says, or is of no use any more
 	CodeCertificate     uint32 = 274 // there is no such certificate, or there is one already
 	CodeNotEnrolled     uint32 = 275 // the key must be enrolled first
 	CodePolicy          uint32 = 276 // the policy does not allow this, or may not be changed so
-	CodeEvidence        uint32 = 273 // the evidence does not prove what it says, or is of no use any more
+	CodeSmallLease      uint32 = 277 // less stake than a lease has at least
 )
 
 // Refusal says why a transaction is refused: a code for programs and a sentence for people.

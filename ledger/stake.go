@@ -149,8 +149,12 @@ type Lease struct {
 	Amount types.Amount
 }
 
-// CancelLease begins the release of stake. 89 bytes.
+// CancelLease begins the release of stake. 89 bytes. All of it can always be released; of a part, it and the rest have MinLease at least.
 type CancelLease Lease
+
+// MinLease is the least that is leased, released or left at a time: what a new account costs. Every release is a bond of its own, which
+// all nodes keep in the state until it is due; for fees alone anybody could make any number of them.
+const MinLease types.Amount = 1 << 28
 
 // feeLease is that of create_account and retrieve_funds to elsewhere (E17: 2^20), since a bond lives in the state.
 const feeLease types.Amount = 1 << 20
@@ -165,8 +169,11 @@ func (l Lease) signed(b []byte) []byte {
 }
 
 func (l Lease) check() *Refusal {
-	if l.Amount <= 0 || l.Amount > Supply {
-		return refuse(CodeNotPositive, "stake of %d units: want 1..%d", int64(l.Amount), int64(Supply))
+	switch {
+	case l.Amount <= 0 || l.Amount > Supply:
+		return refuse(CodeNotPositive, "stake of %d units: want %d..%d", int64(l.Amount), int64(MinLease), int64(Supply))
+	case l.Amount < MinLease:
+		return refuse(CodeSmallLease, "stake of %s coins: at least %s are leased at a time", l.Amount, MinLease)
 	}
 	return nil
 }
@@ -198,11 +205,22 @@ func (CancelLease) tail(b []byte) []byte              { return b }
 func (CancelLease) fee(types.AccountID) types.Amount  { return feeLease }
 func (CancelLease) cost(types.AccountID) types.Amount { return 0 }
 func (c CancelLease) signed(b []byte) []byte          { return Lease(c).signed(b) }
-func (c CancelLease) check() *Refusal                 { return Lease(c).check() }
+
+func (c CancelLease) check() *Refusal {
+	if c.Amount <= 0 || c.Amount > Supply { // what is left after a cut may be less than MinLease
+		return refuse(CodeNotPositive, "stake of %d units: want 1..%d", int64(c.Amount), int64(Supply))
+	}
+	return nil
+}
 
 func (c CancelLease) verify(x *exec) *Refusal {
-	if have := x.s.Bond(BondKey{Node: c.Node, From: x.from}); have < c.Amount {
+	have := x.s.Bond(BondKey{Node: c.Node, From: x.from})
+	switch left := have - c.Amount; {
+	case left < 0:
 		return refuse(CodeNoLease, "account %s has leased %s coins to node %d, wanted are %s", x.from, have, c.Node, c.Amount)
+	case left > 0 && min(left, c.Amount) < MinLease:
+		return refuse(CodeSmallLease, "of %s coins that account %s has leased to node %d, %s are wanted and %s would be left: want all of it, or at least %s of each",
+			have, x.from, c.Node, c.Amount, left, MinLease)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"reflect"
 	"testing"
 
@@ -83,28 +84,59 @@ func TestLease(t *testing.T) {
 	g.UnbondingBlocks = 3
 	w := worldOf(t, g)
 	from := admin(1)
-	w.refuse(CodeTargetNode, from, Lease{Node: 9, Amount: 1})
+	w.refuse(CodeTargetNode, from, Lease{Node: 9, Amount: MinLease})
 	w.refuse(CodeBalance, from, Lease{Node: 2, Amount: Supply})
 	w.refuse(CodeNoLease, from, CancelLease{Node: 2, Amount: 1})
-	if _, _, err := Sign([32]byte{}, types.Hash{}, Head{}, Lease{Node: 2}); err == nil {
-		t.Error("a lease of nothing")
+	for _, c := range []struct {
+		body Body
+		code uint32
+	}{
+		{Lease{Node: 2}, CodeNotPositive}, {Lease{Node: 2, Amount: -1}, CodeNotPositive}, {Lease{Node: 2, Amount: Supply + 1}, CodeNotPositive},
+		{Lease{Node: 2, Amount: 1}, CodeSmallLease}, {Lease{Node: 2, Amount: MinLease - 1}, CodeSmallLease},
+		{CancelLease{Node: 2}, CodeNotPositive}, {CancelLease{Node: 2, Amount: -1}, CodeNotPositive}, {CancelLease{Node: 2, Amount: Supply + 1}, CodeNotPositive},
+	} {
+		var r *Refusal
+		if _, _, err := Sign([32]byte{}, types.Hash{}, Head{}, c.body); !errors.As(err, &r) || r.Code != c.code {
+			t.Errorf("%T %+v: %v, want code %d", c.body, c.body, err, c.code)
+		}
 	}
-	w.do(from, Lease{Node: 2, Amount: 50})
-	w.do(from, Lease{Node: 2, Amount: 30})
-	w.refuse(CodeNoLease, from, CancelLease{Node: 2, Amount: 81})
+	w.do(from, Lease{Node: 2, Amount: 5 * MinLease})
+	w.do(from, Lease{Node: 2, Amount: 3 * MinLease})
+	w.refuse(CodeNoLease, from, CancelLease{Node: 2, Amount: 8*MinLease + 1})
+	for _, bad := range []types.Amount{1, MinLease - 1, 7*MinLease + 1, 8*MinLease - 1} { // too little released, too little left
+		w.refuse(CodeSmallLease, from, CancelLease{Node: 2, Amount: bad})
+	}
 	before, _ := w.s.Account(from)
-	w.do(from, CancelLease{Node: 2, Amount: 60})
-	if n, _ := w.s.Node(2); n.Leased != 20 {
-		t.Errorf("node 2 has %d units of stake, want 20", n.Leased)
+	w.do(from, CancelLease{Node: 2, Amount: 6 * MinLease})
+	if n, _ := w.s.Node(2); n.Leased != 2*MinLease {
+		t.Errorf("node 2 has %d units of stake, want %d", n.Leased, 2*MinLease)
 	}
 	w.blocks(2)
 	if a, _ := w.s.Account(from); a.Balance != before.Balance-feeLease {
 		t.Error("the stake came back too early")
 	}
 	w.blocks(1)
-	if a, _ := w.s.Account(from); a.Balance != before.Balance-feeLease+60 {
+	if a, _ := w.s.Account(from); a.Balance != before.Balance-feeLease+6*MinLease {
 		t.Errorf("the stake did not come back: %d", a.Balance-before.Balance)
 	}
+	w.do(from, CancelLease{Node: 2, Amount: MinLease})
+	w.do(from, CancelLease{Node: 2, Amount: MinLease})
+	if n, _ := w.s.Node(2); n.Leased != 0 {
+		t.Errorf("node 2 has %d units of stake after all was released", n.Leased)
+	}
+}
+
+// What a cut leaves of a small lease can be released.
+func TestCancelCutLease(t *testing.T) {
+	w := worldOf(t, testGenesis(3))
+	w.do(admin(1), Lease{Node: 2, Amount: MinLease})
+	w.s.Apply(w.s.Height()+1, w.s.Time()+1, [][]byte{w.double(2, admin(3)).Encode()})
+	left := w.s.Bond(BondKey{Node: 2, From: admin(1)})
+	if left != MinLease-MinLease/8 {
+		t.Fatalf("%s are left of %s", left, MinLease)
+	}
+	w.refuse(CodeSmallLease, admin(1), CancelLease{Node: 2, Amount: left - 1})
+	w.do(admin(1), CancelLease{Node: 2, Amount: left})
 }
 
 // double makes evidence of two messages with one number.
@@ -118,9 +150,9 @@ func (w *world) double(node uint16, reporter types.AccountID) Evidence {
 func TestDoubleMessage(t *testing.T) {
 	g := testGenesis(3)
 	w := worldOf(t, g)
-	w.do(admin(1), Lease{Node: 2, Amount: 800})
-	w.do(admin(1), Lease{Node: 2, Amount: 160})
-	w.do(admin(1), CancelLease{Node: 2, Amount: 160})
+	w.do(admin(1), Lease{Node: 2, Amount: 800 * MinLease})
+	w.do(admin(1), Lease{Node: 2, Amount: 160 * MinLease})
+	w.do(admin(1), CancelLease{Node: 2, Amount: 160 * MinLease})
 	e := w.double(2, admin(3))
 	same := e
 	same.Messages = []SignedMessage{e.Messages[0], e.Messages[0]}
@@ -142,7 +174,7 @@ func TestDoubleMessage(t *testing.T) {
 	if out.Block[0].Code != CodeOK || out.Block[1].Code != CodeEvidence || out.Block[2].Code != CodeBadNode {
 		t.Fatalf("evidence, it again, and a message of the closed node: %v", out.Block)
 	}
-	cut := bond/8 + 100 + 20
+	cut := bond/8 + (100+20)*MinLease
 	if got := bond - w.s.record(admin(2)).Balance; got != bond/8 {
 		t.Errorf("the admin lost %d, want %d", got, bond/8)
 	}
@@ -155,7 +187,7 @@ func TestDoubleMessage(t *testing.T) {
 	if err := w.s.Verify(); err != nil {
 		t.Fatal(err)
 	}
-	w.refuse(CodeTargetNode, admin(1), Lease{Node: 2, Amount: 1})
+	w.refuse(CodeTargetNode, admin(1), Lease{Node: 2, Amount: MinLease})
 	restore(t, snapshot(t, w.s))
 }
 
