@@ -12,6 +12,7 @@ import (
 
 	"github.com/btcsuite/btcd/btcec/v2"
 
+	"github.com/eschaton-network/chand/chand/backup"
 	"github.com/eschaton-network/chand/chand/library"
 	"github.com/eschaton-network/chand/chand/stamper"
 	"github.com/eschaton-network/chand/channel"
@@ -89,6 +90,8 @@ type Daemon struct {
 	escrows   *escrows
 	peers     *peers
 	towers    *towers
+	storage   *backup.Storage
+	restoring atomic.Int32 // channels that have not saved yet that the store is a backup
 	keys      keyLocks
 	signers   signers
 
@@ -133,6 +136,7 @@ func New(cfg Config, deps Deps) (*Daemon, error) {
 		func() error { d.stamper, err = newStamper(d); return err },
 		func() error { d.shop, err = newShop(d); return err },
 		func() error { d.towers, err = newTowers(d); return err },
+		func() error { d.storage = newStorage(d); return nil },
 		func() error { return d.loadChannels() },
 	} {
 		if err := step(); err != nil {
@@ -164,6 +168,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.life.run("peers", d.peers.run)
 	d.life.run("towers", d.towers.run)
 	d.life.run("clients of towers", d.towers.client.Run)
+	d.life.run("backup with peers", d.storage.Run)
+	if d.cfg.Restored && d.restoring.Load() == 0 { // no channel had to hear of it
+		d.life.run("mark of a restored store", d.unmark)
+	}
 	for _, r := range saved {
 		d.life.run("runner", r.run)
 	}

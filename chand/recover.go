@@ -43,7 +43,13 @@ func (d *Daemon) loadChannels() error {
 	if err != nil {
 		return err
 	}
+	if _, marked, err := load[bool](d.Store, bucketMeta, metaRestored); err != nil {
+		return err
+	} else if marked {
+		d.cfg.Restored = true
+	}
 	var states []channel.State
+	var old []*runner // they come from a backup
 	err = d.Store.Scan(bucketChannel, "", func(key string, value []byte) error {
 		s, err := channel.Decode(value)
 		if err != nil {
@@ -75,13 +81,10 @@ func (d *Daemon) loadChannels() error {
 		d.register(r, r.state.Temp)
 		r.named = !r.state.ID.IsZero()
 		if d.cfg.Restored && r.state.Phase <= channel.PhaseOpen { // it may have been opened since
-			r.box.force(func(b *batch) {
-				if _, err := r.step(b, channel.Restore{}); err != nil {
-					r.log.Error("a restored channel", "err", err)
-				}
-			})
+			old = append(old, r)
 		}
 	}
+	d.restored(old)
 	for _, r := range d.allRunners() {
 		if err := d.resume(r); err != nil {
 			return err

@@ -59,6 +59,12 @@ func (t *towers) run(ctx context.Context) error {
 			return nil
 		case b := <-t.blocks:
 			t.client.Block()
+			t.d.storage.Changed()
+			if b.Height%storagePruneEvery == 0 {
+				if err := t.d.storage.Prune(ctx); err != nil {
+					return err
+				}
+			}
 			if t.service == nil {
 				continue
 			}
