@@ -48,8 +48,10 @@ func (g *Graph) FindFlow(r Request, s *Scratch) (Flow, error) {
 	if single {
 		best = run.sum([]Route{one})
 	}
-	if f, ok := run.halve(); ok && (best.Parts == nil || f.Cost < best.Cost) {
+	if f, ok := run.cheapestFlow(); ok && (best.Parts == nil || f.Cost < best.Cost) {
 		best = f
+	} else if best.Parts == nil {
+		best, _ = run.halve()
 	}
 	if best.Parts == nil {
 		run.release()

@@ -28,12 +28,15 @@ type Scratch struct {
 	extraIDAt  map[types.ChannelID]int32
 	extraAdj   map[int32][]int32
 	nodeNats   map[int32]uint64
+
+	flow flowScratch
 }
 
 // An arc is a channel in one direction: its number is 2*channel + direction. state is what is not as usual with one.
 type state struct {
 	span  span
 	used  types.Amount // by locks under way, and by other parts of this payment
+	flow  types.Amount // laid on it by the split that is being made
 	locks int          // of this payment's other parts
 	arc   int32
 }
@@ -295,7 +298,7 @@ func (s *search) use(r *Route, from int) {
 		for _, e := range s.numbers(h.Channel) {
 			if arc := 2*e + int32(h.dir&1); s.mark[arc] >= 0 {
 				st := s.state(arc)
-				st.used += min(h.Amount+h.Reserve, types.MaxAmount-st.used)
+				st.used += h.Amount + h.Reserve
 				st.locks++
 			}
 		}
@@ -320,6 +323,12 @@ func (s *search) extraOf(e int32) *extra {
 
 // run searches once and tells whether the payer was reached.
 func (s *search) run(m metric, lim limits) bool {
+	s.begin(m, lim)
+	return s.dijkstra()
+}
+
+// begin forgets the labels of the run before.
+func (s *search) begin(m metric, lim limits) {
 	s.metric, s.lim, s.met = m, lim, obstacles{}
 	if n := len(s.g.nodes) + len(s.extraNodes); len(s.labels) < n {
 		s.labels = append(s.labels, make([]label, n-len(s.labels))...)
@@ -329,6 +338,9 @@ func (s *search) run(m metric, lim limits) bool {
 		s.epoch = 1
 	}
 	s.heap = s.heap[:0]
+}
+
+func (s *search) dijkstra() bool {
 	for _, n := range s.r.ExcludeNodes {
 		if at, ok := s.g.nodeAt[n]; ok {
 			s.labels[at] = label{epoch: s.epoch, done: true}

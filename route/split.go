@@ -10,6 +10,20 @@ import (
 // take counts a part's locks as used, the one in the payer's own channel too.
 func (s *search) take(r *Route) { s.use(r, 0) }
 
+// untake gives them back.
+func (s *search) untake(r *Route) {
+	for i := range r.Hops {
+		h := &r.Hops[i]
+		for _, e := range s.numbers(h.Channel) {
+			if arc := 2*e + int32(h.dir&1); s.mark[arc] > 0 {
+				st := &s.states[s.mark[arc]-1]
+				st.used -= h.Amount + h.Reserve
+				st.locks--
+			}
+		}
+	}
+}
+
 // release forgets the parts, but not what is under way.
 func (s *search) release() {
 	for i := range s.states {
