@@ -333,10 +333,13 @@ func TestValidatorsAreKilled(t *testing.T) {
 	}
 	// Now as children of this process: each must end with code 0 though its peers are there and busy, which Close and Stop want.
 	v.command("stop", v.names[0], v.names[1])
+	var children []*devnet.Node
 	for _, name := range v.names[:2] {
-		if _, err := v.Start(v.ctx(), name); err != nil {
+		d, err := v.Start(v.ctx(), name)
+		if err != nil {
 			t.Fatal(err)
 		}
+		children = append(children, d)
 	}
 	for range 2 {
 		v.more(confirmed, 2)
@@ -344,7 +347,7 @@ func TestValidatorsAreKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		var g errgroup.Group
-		for _, d := range v.Nodes() {
+		for _, d := range children {
 			g.Go(func() error { return d.Restart(v.ctx()) })
 		}
 		if err := g.Wait(); err != nil {

@@ -151,22 +151,6 @@ type OpenContract struct {
 	Signatures [][64]byte
 }
 
-// BuildOpenContract signs an OpenContract as the submitter; see Sign. signatures holds the consent of the other funders.
-func BuildOpenContract(secret [32]byte, prev types.Hash, h Head, body ContractBody, signatures map[types.AccountID][64]byte) (raw []byte, next types.Hash, err error) {
-	o := OpenContract{ContractBody: body}
-	for _, f := range body.Funders {
-		if f.Account == h.From {
-			continue
-		}
-		sig, ok := signatures[f.Account]
-		if !ok {
-			return nil, next, refuse(CodeFunderSignature, "the consent of funder %s is missing; nothing was sent", f.Account)
-		}
-		o.Signatures = append(o.Signatures, sig)
-	}
-	return Sign(secret, prev, h, o)
-}
-
 func (OpenContract) kind() byte { return TypeOpenContract }
 
 func (o OpenContract) size() int {

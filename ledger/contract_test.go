@@ -30,6 +30,9 @@ func TestOpenContract(t *testing.T) {
 	p := newPair(w, "pair", a, b, 30*coin, 20*coin, 5)
 	before := [2]types.Amount{w.balance(a), w.balance(b)}
 	o := p.open()
+	if total, err := p.body.Capacity(); err != nil || total != 50*coin {
+		t.Fatal(total, err)
+	}
 	w.do(a, o)
 	if got := before[0] - w.balance(a); got != 30*coin+Fee(a, o) {
 		t.Fatalf("submitter paid %s", got)
@@ -50,28 +53,6 @@ func TestOpenContract(t *testing.T) {
 	q := newPair(w, "other", a, b, coin, 2*coin, 5)
 	q.a = third
 	w.do(third, q.open())
-}
-
-func TestBuildOpenContract(t *testing.T) {
-	w := newWorld(t, 1)
-	a, b := w.user("a", 1, 100*coin), w.user("b", 1, 100*coin)
-	p := newPair(w, "pair", a, b, coin, coin, 5)
-	h, prev := w.head(a)
-	if _, _, err := BuildOpenContract(w.secrets[a], prev, h, p.body, nil); err == nil {
-		t.Fatal("built without consent")
-	}
-	sigs := map[types.AccountID][64]byte{b: p.body.SignAsFunder(w.secrets[b], w.s.Params().Genesis)}
-	raw, _, err := BuildOpenContract(w.secrets[a], prev, h, p.body, sigs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.queued = [][]byte{raw}
-	if d := w.mine()[0]; d.Code != CodeOK {
-		t.Fatal(d.Text)
-	}
-	if total, err := p.body.Capacity(); err != nil || total != 2*coin {
-		t.Fatal(total, err)
-	}
 }
 
 func TestOpenContractRefused(t *testing.T) {

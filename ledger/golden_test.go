@@ -120,9 +120,9 @@ const goldenMessage = "03A400005DB554ABCB7D7112B54383577DC7DDF3D8BFC1592135D0C9E
 
 func TestGoldenNodeMessage(t *testing.T) {
 	raw := unhex(t, goldenMessage)
-	m, err := DecodeNodeMessage(raw)
-	if err != nil {
-		t.Fatal(err)
+	m, _, r := readMessage(raw)
+	if r != nil {
+		t.Fatal(r)
 	}
 	if m.Node != 1 || m.Msid != 0x2E || len(m.Txs) != 2 || m.Txs[0][0] != 7 || m.Txs[1][0] != 1 {
 		t.Fatalf("%+v", m)

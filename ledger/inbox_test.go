@@ -129,9 +129,9 @@ func TestCheckProposal(t *testing.T) {
 func TestCheckMessage(t *testing.T) {
 	w := newWorld(t, 2)
 	one := w.message(1, w.sign(admin(1), SendOne{To: admin(2), Amount: 1}), w.sign(admin(1), SendOne{To: admin(2), Amount: 2}))
-	m, err := DecodeNodeMessage(one)
-	if err != nil {
-		t.Fatal(err)
+	m, _, r := readMessage(one)
+	if r != nil {
+		t.Fatal(r)
 	}
 	two := NodeMessage{Node: 1, Msid: 2, Time: w.s.Time(), Txs: [][]byte{w.sign(admin(1), SendOne{To: admin(2), Amount: 3})}}
 	two.Sign(nodeSecret(1), m.Root())

@@ -25,6 +25,11 @@ func Assemble(h Head, b Body, sig [64]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return finish(signed, b, sig)
+}
+
+// finish puts the signature and the body's tail behind what is signed.
+func finish(signed []byte, b Body, sig [64]byte) ([]byte, error) {
 	raw := b.tail(append(signed, sig[:]...))
 	if len(raw) > MaxTx {
 		return nil, refuse(CodeLength, "transaction of %d bytes: at most %d", len(raw), MaxTx)

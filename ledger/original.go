@@ -105,51 +105,6 @@ type NodeMessage struct {
 	Signature [64]byte
 }
 
-// wireSize is the size of the transaction that b starts with, as E17 writes it into messages; 0 when it is none. Type 0
-// (filler) has never been seen and is refused.
-func wireSize(b []byte) int {
-	fixed := map[byte]int{1: 7, 2: 53, 4: 125, 6: 117, 7: 79, 8: 85, 9: 111, 10: 145, 11: 87, 12: 85, 13: 87, 14: 85, 15: 207}
-	if n, ok := fixed[b[0]]; ok {
-		return n
-	}
-	if len(b) < headSize+2 {
-		return 0
-	}
-	n := int(binary.LittleEndian.Uint16(b[headSize:]))
-	switch b[0] {
-	case TypeBroadcast:
-		return headSize + 2 + sigSize + n
-	case TypeSendMany:
-		return headSize + 2 + sigSize + 14*n
-	}
-	return 0
-}
-
-// DecodeNodeMessage reads a message strictly. The transactions share b's memory. The error wraps ErrOriginal.
-func DecodeNodeMessage(b []byte) (*NodeMessage, error) {
-	if len(b) < messageHead || len(b) > MaxNodeMessage || b[0] != messageType {
-		return nil, fmt.Errorf("%w: node message of %d bytes: want %d..%d and type %d", ErrOriginal, len(b), messageHead, MaxNodeMessage, messageType)
-	}
-	if n := int(b[1]) | int(b[2])<<8 | int(b[3])<<16; n != len(b) {
-		return nil, fmt.Errorf("%w: node message of %d bytes says that it has %d", ErrOriginal, len(b), n)
-	}
-	m := &NodeMessage{
-		Signature: [64]byte(b[4:]),
-		Node:      binary.LittleEndian.Uint16(b[68:]),
-		Msid:      binary.LittleEndian.Uint32(b[70:]),
-		Time:      types.Time(binary.LittleEndian.Uint32(b[74:])),
-	}
-	for rest := b[messageHead:]; len(rest) > 0; {
-		n := wireSize(rest)
-		if n == 0 || n > len(rest) || len(m.Txs) == MaxMessageTxs {
-			return nil, fmt.Errorf("%w: transaction %d of node message %d, type %d, does not fit", ErrOriginal, len(m.Txs)+1, m.Msid, rest[0])
-		}
-		m.Txs = append(m.Txs, rest[:n])
-		rest = rest[n:]
-	}
-	return m, nil
-}
-
 // Encode writes the message. The error wraps ErrOriginal when it is too long.
 func (m *NodeMessage) Encode() ([]byte, error) {
 	size := messageHead

@@ -117,17 +117,13 @@ func (h Head) marshal(kind byte) []byte {
 // waiting: the signature covers prev (the head of the account's hash chain) and everything up to the signature.
 // secret is the account's ed25519 seed. The error is a *Refusal when the body could never be accepted.
 func Sign(secret [32]byte, prev types.Hash, h Head, b Body) (raw []byte, next types.Hash, err error) {
-	if h.Time < 0 || h.Time > maxTime {
-		return nil, next, refuse(CodeFuture, "time %d does not fit 32 bits", h.Time)
+	signed, err := SignedBytes(h, b)
+	if err != nil {
+		return nil, next, err
 	}
-	if r := b.check(); r != nil {
-		return nil, next, r
-	}
-	raw = b.signed(h.marshal(b.kind()))
-	sig := signBytes(secret, append(prev[:], raw...))
-	raw = b.tail(append(raw, sig[:]...))
-	if len(raw) > MaxTx {
-		return nil, next, refuse(CodeLength, "transaction of %d bytes: at most %d", len(raw), MaxTx)
+	sig := signBytes(secret, append(prev[:], signed...))
+	if raw, err = finish(signed, b, sig); err != nil {
+		return nil, next, err
 	}
 	return raw, NextHash(prev, sig), nil
 }

@@ -95,9 +95,9 @@ func TestTxProof(t *testing.T) {
 		tamper(t, root, height, raw, p)
 	}
 	for _, m := range messages {
-		d, err := DecodeNodeMessage(m)
-		if err != nil {
-			t.Fatal(err)
+		d, _, r := readMessage(m)
+		if r != nil {
+			t.Fatal(r)
 		}
 		for i, tx := range d.Txs {
 			raw, p, err := b.ProveMessageTx(m, uint32(i+1))

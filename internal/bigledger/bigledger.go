@@ -39,12 +39,3 @@ func State(c escd.Config, accounts, keyed int) (*ledger.State, error) {
 	}, nil)
 	return s, err
 }
-
-// Home makes such a ledger the home of the node; escd.Start goes on with it.
-func Home(c escd.Config, accounts, keyed int) error {
-	s, err := State(c, accounts, keyed)
-	if err != nil {
-		return err
-	}
-	return escd.Plant(c, s)
-}

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -245,13 +244,6 @@ func (n *Net) Close() error {
 		errs = append(errs, n.nodes[i].Stop())
 	}
 	return errors.Join(errs...)
-}
-
-// Nodes are the daemons started here, in the order of their first start.
-func (n *Net) Nodes() []*Node {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.nodes)
 }
 
 // Release forgets the daemons, so that they go on when this process ends.
