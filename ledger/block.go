@@ -72,14 +72,20 @@ func (b *block) read(txs [][]byte) {
 		i := unknown[k]
 		b.messages[i], b.unreadable[i] = parseMessage(txs[i], inner)
 	})
-	total := 0
+	total, wires := 0, 0
 	for _, m := range b.messages {
-		if m != nil {
-			total += len(m.txs)
+		if m == nil {
+			continue
+		}
+		total += len(m.txs)
+		for _, tx := range m.txs {
+			if many, ok := tx.Body.(SendMany); ok {
+				wires += len(many.Wires)
+			}
 		}
 	}
 	b.out.Results = make([]TxDone, 0, total)
-	b.log.events = make([]Event, 0, 2*total+len(txs))
+	b.log.events = make([]Event, 0, 2*total+wires+len(txs))
 }
 
 // verifyMessages verifies the signatures of the whole block at once, where they are expected if all goes well: the nodes' own ones,

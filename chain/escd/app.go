@@ -22,6 +22,8 @@ type app struct {
 	saver   *saver
 	// keep is called with each committed height and says up to which block CometBFT may forget; nil: none.
 	keep func(types.Height) (types.Height, error)
+	// pace is told of each block while CometBFT makes them; nil before.
+	pace *pace
 
 	mu    sync.RWMutex
 	state *ledger.State
@@ -128,6 +130,9 @@ func (a *app) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.Re
 
 // FinalizeBlock applies a decided block. An error halts the node.
 func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
+	if a.pace != nil {
+		a.pace.finalized(time.Now())
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if req.Height != int64(a.head.Height)+1 || len(req.Hash) != 32 {

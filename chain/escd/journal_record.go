@@ -151,17 +151,22 @@ func (w *writer) txItem(r *blockRecord, t ledger.TxDone, deposits []ledger.Event
 	if ofAccount(&t) {
 		l.entries = append(l.entries, entry{t.Sender, at - start, at - start + txItemLink, false})
 	}
+	size := rowSize
+	if flags&flagMessages != 0 {
+		size += messageSize
+	}
+	row := len(w.b)
+	w.b = append(w.b, make([]byte, size*len(deposits))...)
 	for _, e := range deposits {
 		d := e.(ledger.Deposited)
-		row := len(w.b)
-		w.u32(uint32(row - at))
-		w.account(d.To)
-		w.u64(uint64(d.Amount))
-		w.u64(0)
-		if flags&flagMessages != 0 {
-			w.raw(d.Message[:])
-		}
+		b := w.b[row : row+size]
+		binary.BigEndian.PutUint32(b, uint32(row-at))
+		binary.BigEndian.PutUint16(b[4:], d.To.Node)
+		binary.BigEndian.PutUint32(b[6:], d.To.User)
+		binary.BigEndian.PutUint64(b[10:], uint64(d.Amount))
+		copy(b[rowSize:], d.Message[:]) // where there is room for messages
 		l.entries = append(l.entries, entry{d.To, row - start, row - start + rowLink, true})
+		row += size
 	}
 }
 

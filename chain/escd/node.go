@@ -222,6 +222,7 @@ func (n *Node) launch(ctx context.Context, s *syncer) error {
 	if err != nil {
 		return err
 	}
+	n.app.pace = newPace(cfg.Consensus)
 	if err := comet.Start(); err != nil {
 		return err
 	}

@@ -181,7 +181,7 @@ func bad(w http.ResponseWriter, format string, args ...any) {
 
 // body reads at most max bytes; it has answered when ok is false.
 func body(w http.ResponseWriter, r *http.Request, max int64) (b []byte, ok bool) {
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, max))
+	b, err := readSized(http.MaxBytesReader(w, r.Body, max), min(r.ContentLength, max))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -192,6 +192,32 @@ func body(w http.ResponseWriter, r *http.Request, max int64) (b []byte, ok bool)
 		return b, true
 	}
 	return nil, false
+}
+
+const (
+	// firstRead is what is set aside for a body before anything of it has come, readAhead how many times what has come there is room for
+	// then: who announces much and sends little costs little.
+	firstRead = 64 << 10
+	readAhead = 16
+)
+
+// readSized is io.ReadAll for what is said to have so many bytes (below zero: not known), without copying most of them again and again.
+func readSized(r io.Reader, said int64) ([]byte, error) {
+	b := make([]byte, 0, min(max(said, 511), firstRead)+1) // one more, to see the end
+	for {
+		if len(b) == cap(b) {
+			room := max(2*len(b), int(min(said+1, int64(readAhead*len(b)))))
+			b = append(make([]byte, 0, room), b...)
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
 }
 
 // wantType has answered when it returns false.
