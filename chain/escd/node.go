@@ -200,7 +200,7 @@ func (n *Node) launch(ctx context.Context, s *syncer) error {
 	if err != nil {
 		return err
 	}
-	var options []cmtnode.Option
+	options := []cmtnode.Option{n.gossiping}
 	_, alone := s.has(n.key()) // then CometBFT does not try to sync first either
 	if !alone {
 		options = append(options, cmtnode.CustomReactors(map[string]p2p.Reactor{"BLOCKSYNC": s.serving(n.logger())}))
