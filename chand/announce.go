@@ -384,6 +384,15 @@ func (a *announcer) find(q route.Request) (route.Route, error) {
 	return a.graph.FindRoute(q, nil)
 }
 
+func (a *announcer) findFlow(q route.Request) (route.Flow, error) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	a.memory.Lock()
+	defer a.memory.Unlock()
+	q.Penalties = a.penalties
+	return a.graph.FindFlow(q, nil)
+}
+
 // timing is the contract's of a public channel; otherwise what the caller supposes.
 func (a *announcer) timing(id types.ChannelID, otherwise types.Timing) types.Timing {
 	if r := a.d.runner(id); r != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/eschaton-network/chand/htlc"
+	"github.com/eschaton-network/chand/route"
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
 )
@@ -87,6 +88,7 @@ func newDriver(p *payment) (*driver, error) {
 			return nil, fmt.Errorf("payment %d: its invoice can't be read: %w", p.seq, err)
 		}
 		t.final = htlc.Payload{Kind: htlc.Invoice, Secret: inv.Secret}
+		t.way.delta, t.way.hints = inv.FinalDelta, hintsOf(inv)
 	}
 	t.final.Total = p.rec.Amount
 	return t, nil
@@ -193,7 +195,10 @@ func (t *driver) try(ctx context.Context, missing, fees types.Amount) (stop *Pay
 	t.p.mu.Lock()
 	parts := t.p.rec.MaxParts - len(t.p.out) - len(t.asked)
 	t.p.mu.Unlock()
-	t.way.amount, t.way.maxFee, t.way.final = missing, fees, t.final
+	t.way.amount, t.way.maxFee, t.way.final, t.way.inFlight = missing, fees, t.final, t.inFlight()
+	if missing < t.p.rec.Amount {
+		t.way.ahead = holdBlocks
+	}
 	ways, err := t.d.findWays(t.way, min(parts, maxTries-t.tries))
 	if err != nil {
 		f := failureOf(err)
@@ -210,6 +215,20 @@ func (t *driver) try(ctx context.Context, missing, fees types.Amount) (stop *Pay
 		t.ask(w.runner, t.part(w), w)
 	}
 	return nil, nil
+}
+
+// inFlight are the routes of the parts that are out.
+func (t *driver) inFlight() []*route.Route {
+	var list []*route.Route
+	for _, w := range t.ways {
+		list = append(list, w.route)
+	}
+	for _, a := range t.asked {
+		if a.way != nil {
+			list = append(list, a.way.route)
+		}
+	}
+	return list
 }
 
 func (t *driver) ask(r *runner, q *request, w *way) {
@@ -240,10 +259,10 @@ func (t *driver) direct() *request {
 // part asks for one lock.
 func (t *driver) part(w *way) *request {
 	p := t.p
-	a := &Attempt{SessionKey: w.session, Nodes: w.nodes, Channels: w.channels, Amount: w.amount, Fee: w.fee, Expiry: w.expiry}
+	a := &Attempt{SessionKey: w.session, Nodes: w.nodes, Channels: w.channels, Amount: w.amount, Fee: w.fee, Reserve: w.op.Reserve, Expiry: w.expiry}
 	q := t.request(w.op, func(at place) []types.Write { return p.placed(at, a) })
 	q.pay = nil
-	q.out = &outgoing{outgoingRecord: outgoingRecord{Kind: kindPayment, Ref: p.seq, Hash: p.rec.Hash, Attempt: a}, payment: p}
+	q.out = &outgoing{outgoingRecord: outgoingRecord{Kind: kindPayment, Ref: p.seq, Hash: p.rec.Hash, Attempt: a, Reserve: a.Reserve}, payment: p}
 	return q
 }
 

@@ -38,6 +38,36 @@ func failureOf(err error) PaymentFailure {
 	return PaymentFailure{Rule: CodePaymentFailed, Text: err.Error(), Next: "try again later"}
 }
 
+// noWay makes an error of what the path search found.
+func noWay(err error) error {
+	var why *route.NoRouteError
+	if !errors.As(err, &why) {
+		return err
+	}
+	code, next := CodeNoRoute, "open a channel with the payee, or with a node that has one"
+	switch why.Why {
+	case route.BadRequest:
+		code, next = CodeInvalid, "correct the amount or the limits"
+	case route.NoChannel:
+		next = "open a channel: chancli channel open; see `chancli channel list` for those that are not connected"
+	case route.NoBalance:
+		code, next = CodeFunds, "pay less, or open another channel"
+	case route.UnknownPayee:
+		next = "wait a moment for gossip, or open a channel with the payee"
+	case route.AmountTooBig:
+		next = "pay less at once, allow more parts with --max-parts, or open a channel nearer to the payee"
+	case route.AmountTooSmall:
+		next = "pay more at once, or open a channel with the payee"
+	case route.FeeAboveLimit:
+		code, next = CodeFeeTooHigh, "allow a higher fee with --max-fee; `--dry-run` shows what it would be"
+	case route.TooManyHops, route.ExpiryTooFar:
+		next = "open a channel nearer to the payee"
+	case route.AllExcluded:
+		next = "try again later, or open a channel nearer to the payee"
+	}
+	return &Error{Code: code, Text: err.Error(), Next: next, Money: noMoneyMoved, Err: err}
+}
+
 // explain says who refused a lock and why, from the reason that came back with it; payee tells whether it was the payee itself. w is the
 // way that was tried, nil when an earlier life of the daemon chose it.
 func (d *Daemon) explain(a *Attempt, w *way, reason []byte) (f PaymentFailure, payee bool) {

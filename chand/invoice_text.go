@@ -2,6 +2,7 @@ package chand
 
 import (
 	"github.com/eschaton-network/chand/htlc"
+	"github.com/eschaton-network/chand/route"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -24,3 +25,14 @@ func (d *Daemon) writeInvoice(rec *invoiceRecord) (string, error) {
 
 // expired tells whether the payee does not take the payment any more.
 func expired(p *htlc.PaymentRequest, now types.Time) bool { return now >= p.Expires() }
+
+// hintsOf are the ways over channels that are not public, as the path search takes them. The onion names a channel by the same 16 bytes.
+func hintsOf(p *htlc.PaymentRequest) [][]route.Hint {
+	var list [][]route.Hint
+	for _, h := range p.Hints {
+		hint := route.Hint{Node: h.Node, Base: h.Base, Millionths: h.PPM, Delta: h.Delta}
+		copy(hint.Channel[:], h.Channel[:])
+		list = append(list, []route.Hint{hint})
+	}
+	return list
+}

@@ -1,7 +1,6 @@
 package chand
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/eschaton-network/chand/channel"
@@ -31,19 +30,21 @@ func (d *Daemon) feeLimit(amount types.Amount, given *types.Amount) types.Amount
 	return max(f, feeLimitLeast)
 }
 
-// wayRequest asks for a way to a payee.
+// wayRequest asks for ways to a payee.
 type wayRequest struct {
 	to     types.NodeID
 	amount types.Amount
 	hash   types.Hash
-	maxFee types.Amount
-	// ahead is how many blocks the payee wants to hold the lock before it has to act.
-	ahead uint32
-	final htlc.Payload
+	maxFee types.Amount // with reservation fees
+	// ahead is how many blocks the payee wants to hold the lock before it has to act; delta what its invoice asks beside.
+	ahead, delta uint32
+	hints        [][]route.Hint
+	final        htlc.Payload
 	// direct allows a lock without onion in a channel with the payee (escrow).
 	direct          bool
 	excludeChannels []route.Directed
 	excludeNodes    []types.NodeID
+	inFlight        []*route.Route // of other parts
 }
 
 // way is a lock to be added in one of our channels that leads to the payee.
@@ -63,10 +64,10 @@ type way struct {
 
 // findWay finds the cheapest way that keeps the limits.
 func (d *Daemon) findWay(q wayRequest) (*way, error) {
-	if _, fresh := d.Chain.Head(); !fresh {
-		return nil, refuse(CodeStale, "wait until the ledger is in sync", "the ledger as seen here is not fresh")
+	height, err := d.routable()
+	if err != nil {
+		return nil, err
 	}
-	height := d.chainView(d.Height()).Height
 	if q.direct {
 		if r := d.directChannel(q.to, q.amount, nil); r != nil {
 			t := r.view.Load().State.Timing
@@ -75,16 +76,70 @@ func (d *Daemon) findWay(q wayRequest) (*way, error) {
 				op: wire.AddLock{Amount: q.amount, Hash: q.hash, Expiry: expiry, Memo: q.final.Memo}}, nil
 		}
 	}
-	req := route.Request{Source: d.ID(), Target: q.to, Amount: q.amount, Height: height, MaxFee: q.maxFee, Locals: d.locals(),
-		ExcludeChannels: q.excludeChannels, ExcludeNodes: q.excludeNodes, Now: d.now()}
-	if q.ahead > 0 {
-		req.FinalDelta = uint32(d.cfg.Timing.MinExpiry(0)) + q.ahead
-	}
-	found, err := d.announcer.find(req)
+	found, err := d.announcer.find(d.routeRequest(q, height))
 	if err != nil {
 		return nil, noWay(err)
 	}
-	w := &way{route: &found, amount: q.amount, runner: d.runner(found.Hops[0].Channel), fee: found.Fee, expiry: found.Hops[0].Expiry, nodes: found.Nodes()}
+	return d.makeWay(q, &found)
+}
+
+// findFlow finds routes that carry an amount together, in at most so many parts. Several parts are held by the payee until the last is
+// there, so they last longer.
+func (d *Daemon) findFlow(q wayRequest, parts int) ([]route.Route, error) {
+	height, err := d.routable()
+	if err != nil {
+		return nil, err
+	}
+	req := d.routeRequest(q, height)
+	req.MaxParts = parts
+	flow, err := d.announcer.findFlow(req)
+	if err == nil && len(flow.Parts) > 1 && q.ahead == 0 {
+		q.ahead = holdBlocks
+		req = d.routeRequest(q, height)
+		req.MaxParts = parts
+		flow, err = d.announcer.findFlow(req)
+	}
+	if err != nil {
+		return nil, noWay(err)
+	}
+	return flow.Parts, nil
+}
+
+// findWays is findFlow with an onion for each part.
+func (d *Daemon) findWays(q wayRequest, parts int) ([]*way, error) {
+	routes, err := d.findFlow(q, parts)
+	if err != nil {
+		return nil, err
+	}
+	ways := make([]*way, len(routes))
+	for i := range routes {
+		if ways[i], err = d.makeWay(q, &routes[i]); err != nil {
+			return nil, err
+		}
+	}
+	return ways, nil
+}
+
+// routable wants a fresh view of the ledger: expiries are counted from its height.
+func (d *Daemon) routable() (types.Height, error) {
+	if _, fresh := d.Chain.Head(); !fresh {
+		return 0, refuse(CodeStale, "wait until the ledger is in sync", "the ledger as seen here is not fresh")
+	}
+	return d.chainView(d.Height()).Height, nil
+}
+
+func (d *Daemon) routeRequest(q wayRequest, height types.Height) route.Request {
+	req := route.Request{Source: d.ID(), Target: q.to, Amount: q.amount, Height: height, MaxFee: q.maxFee, Locals: d.locals(), Hints: q.hints,
+		ExcludeChannels: q.excludeChannels, ExcludeNodes: q.excludeNodes, InFlight: q.inFlight, Now: d.now(), FinalDelta: q.delta}
+	if q.ahead > 0 {
+		req.FinalDelta = max(req.FinalDelta, uint32(d.cfg.Timing.MinExpiry(0))) + q.ahead
+	}
+	return req
+}
+
+// makeWay builds the onion of a route.
+func (d *Daemon) makeWay(q wayRequest, found *route.Route) (*way, error) {
+	w := &way{route: found, amount: found.Delivered(), runner: d.runner(found.Hops[0].Channel), fee: found.Fee, expiry: found.Hops[0].Expiry, nodes: found.Nodes()}
 	if w.runner == nil {
 		return nil, refuse(CodeNoRoute, "try again", "channel %s has just closed", found.Hops[0].Channel)
 	}
@@ -100,35 +155,8 @@ func (d *Daemon) findWay(q wayRequest) (*way, error) {
 	if err != nil {
 		return nil, refuse(CodeInvalid, "use a shorter memo", "%w", err)
 	}
-	w.op = wire.AddLock{Amount: found.Hops[0].Amount, Hash: q.hash, Expiry: w.expiry, Onion: packet[:]}
+	w.op = wire.AddLock{Amount: found.Hops[0].Amount, Reserve: found.Hops[0].Reserve, Hash: q.hash, Expiry: w.expiry, Onion: packet[:]}
 	return w, nil
-}
-
-// findWays finds ways that carry an amount together, in at most so many parts.
-func (d *Daemon) findWays(q wayRequest, parts int) ([]*way, error) {
-	w, err := d.findWay(q)
-	if err != nil {
-		return nil, err
-	}
-	return []*way{w}, nil
-}
-
-// noWay makes an error of what the path search found.
-func noWay(err error) error {
-	var why *route.NoRouteError
-	if !errors.As(err, &why) {
-		return err
-	}
-	code, next := CodeNoRoute, "open a channel with the payee, or with a node that has one"
-	switch why.Why {
-	case route.NoBalance:
-		code, next = CodeFunds, "pay less, or open another channel"
-	case route.FeeAboveLimit:
-		code, next = CodeFeeTooHigh, "allow a higher fee with --max-fee"
-	case route.NoChannel:
-		next = "open a channel: chancli channel open"
-	}
-	return &Error{Code: code, Text: err.Error(), Next: next, Money: noMoneyMoved, Err: err}
 }
 
 // locals are our channels that can send now.
@@ -136,10 +164,34 @@ func (d *Daemon) locals() []route.Local {
 	var list []route.Local
 	for _, r := range d.allRunners() {
 		if v := r.view.Load(); v != nil && v.State.Ready() {
-			list = append(list, route.Local{Channel: v.State.ID, Peer: r.peer, CanSend: v.State.CanSend(), Timing: v.State.Timing})
+			list = append(list, local(&v.State))
 		}
 	}
 	return list
+}
+
+// local is what a channel can send in one lock, and in all.
+func local(s *channel.State) route.Local {
+	l := route.Local{Channel: s.ID, Peer: s.Peer, CanSend: s.CanSend(), Timing: s.Timing}
+	rules := s.Rules[s.Side.Other()]
+	l.Total = max(l.CanSend, s.Mine()-rules.Deposit)
+	open, sum := 0, types.Amount(0)
+	for i := range s.Current.Locks {
+		if k := &s.Current.Locks[i]; k.Funder == s.Side {
+			open++
+			sum += k.Amount
+		}
+	}
+	if rules.MaxInFlight > 0 {
+		l.Total = min(l.Total, max(0, rules.MaxInFlight-sum))
+		l.CanSend = min(l.CanSend, l.Total)
+	}
+	if rules.MaxLocks > 0 {
+		if l.Slots = int(rules.MaxLocks) - open; l.Slots <= 0 {
+			l.CanSend, l.Total = 0, 0
+		}
+	}
+	return l
 }
 
 // directChannel is the channel with the peer that can best send the amount now, or nil.
