@@ -44,6 +44,9 @@ const (
 	CodePaymentFailed = "payment_failed"
 )
 
+// NotFresh is what a daemon tells a peer whose channel it refuses because it has seen no block for some seconds (CodeStale is for its own user).
+const NotFresh = "this daemon's view of the ledger is not fresh"
+
 // noMoneyMoved is the usual last word of a refusal.
 const noMoneyMoved = "no money moved"
 

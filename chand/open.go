@@ -3,6 +3,7 @@ package chand
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -213,7 +214,7 @@ func (d *Daemon) considerOpen(peer types.NodeID, o *wire.Open) (r *runner, st ch
 	case d.needAccount() != nil:
 		err = fmt.Errorf("this daemon has no ledger account yet")
 	case !fresh:
-		err = fmt.Errorf("this daemon's view of the ledger is not fresh")
+		err = errors.New(NotFresh)
 	case o.Timing.Inclusion < d.cfg.Timing.Inclusion || o.Timing.Downtime < d.cfg.Timing.Downtime:
 		err = fmt.Errorf("this daemon may need %d blocks to get a transaction in and be down for %d; proposed were %d and %d, too few to answer in time",
 			d.cfg.Timing.Inclusion, d.cfg.Timing.Downtime, o.Timing.Inclusion, o.Timing.Downtime)

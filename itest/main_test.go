@@ -167,7 +167,7 @@ func patiently[T any](n *network, what string, call func() (T, error)) (v T) {
 	n.until(what+" is not refused for want of blocks", func() bool {
 		var err error
 		v, err = call()
-		if err != nil && (rpc.Detail(err).Code == chand.CodeStale || strings.Contains(err.Error(), "view of the ledger is not fresh")) {
+		if err != nil && (rpc.Detail(err).Code == chand.CodeStale || strings.Contains(err.Error(), chand.NotFresh)) {
 			return false
 		}
 		v = must(v, err)

@@ -14,7 +14,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/eschaton-network/chand/chand"
+	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/internal/devnet"
+	"github.com/eschaton-network/chand/rpc"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
 	"github.com/eschaton-network/chand/types"
 )
@@ -183,7 +186,9 @@ func (d *demo) fund(ctx context.Context) (string, error) {
 			if err != nil {
 				return err
 			}
-			sent, err := d.ledger.Account.Send(gctx, &chandv1.SendRequest{To: own.Address, Amount: "1000", IdempotencyKey: "fund " + n.Name})
+			sent, err := patiently(gctx, "sending to "+n.Name, func() (*chandv1.SendResponse, error) {
+				return d.ledger.Account.Send(gctx, &chandv1.SendRequest{To: own.Address, Amount: "1000", IdempotencyKey: "fund " + n.Name})
+			})
 			if err != nil {
 				return err
 			}
@@ -229,7 +234,9 @@ func openChannel(ctx context.Context, from, to *devnet.Node, mine, theirs string
 	if _, err := from.Peers.Connect(ctx, &chandv1.ConnectRequest{Address: self.Addresses[0]}); err != nil {
 		return "", err
 	}
-	ch, err := from.Channels.Open(ctx, &chandv1.OpenChannelRequest{Peer: self.Id, Mine: mine, Theirs: theirs})
+	ch, err := patiently(ctx, "a channel of "+from.Name+" and "+to.Name, func() (*chandv1.Channel, error) {
+		return from.Channels.Open(ctx, &chandv1.OpenChannelRequest{Peer: self.Id, Mine: mine, Theirs: theirs})
+	})
 	if err != nil {
 		return "", err
 	}
@@ -256,6 +263,28 @@ func channelState(ctx context.Context, n *devnet.Node, id, want string) error {
 		return fmt.Errorf("%w (it is %s)", err, last)
 	}
 	return nil
+}
+
+// passing are the rules by which a payment fails that may be tried again: gossip has not told the route yet, or a daemon on the way has
+// seen no block for some seconds.
+var passing = []string{chand.CodeNoRoute, chand.CodeStale, htlc.TemporaryNodeFailure.String()}
+
+// stale tells whether a command was refused because a daemon, or its peer, has seen no block for some seconds, as happens on a busy
+// machine. Nothing was done then.
+func stale(err error) bool {
+	return err != nil && (rpc.Detail(err).Code == chand.CodeStale || strings.Contains(err.Error(), chand.NotFresh))
+}
+
+// patiently repeats a command as long as it is refused for want of blocks.
+func patiently[T any](ctx context.Context, what string, call func() (T, error)) (v T, err error) {
+	err = until(ctx, what+" is not refused for want of blocks", func() (bool, error) {
+		var err error
+		if v, err = call(); stale(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	return v, err
 }
 
 // until polls until ok, an error or the end of ctx.

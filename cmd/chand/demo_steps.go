@@ -17,13 +17,14 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/eschaton-network/chand/chand"
 	"github.com/eschaton-network/chand/internal/devnet"
 	"github.com/eschaton-network/chand/rpc"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
 	"github.com/eschaton-network/chand/types"
 )
 
-// payInvoice lets to make an invoice and from pay it. A payment that finds no route yet is tried again: gossip takes a moment.
+// payInvoice lets to make an invoice and from pay it. A payment that finds no route yet, or no fresh ledger, is tried again.
 func payInvoice(ctx context.Context, from, to *devnet.Node, amount, memo string) (*chandv1.Payment, error) {
 	var done *chandv1.Payment
 	err := until(ctx, fmt.Sprintf("%s pays %s %s", from.Name, to.Name, amount), func() (bool, error) {
@@ -32,11 +33,14 @@ func payInvoice(ctx context.Context, from, to *devnet.Node, amount, memo string)
 			return false, err
 		}
 		p, err := from.Payments.Pay(ctx, &chandv1.PayRequest{Invoice: inv.Invoice})
+		if stale(err) {
+			return false, nil
+		}
 		if err != nil {
 			return false, err
 		}
 		done = p
-		if done.State == "failed" && done.Failure.GetRule() == "no_route" {
+		if done.State == "failed" && slices.Contains(passing, done.Failure.GetRule()) {
 			return false, nil
 		}
 		if done.State != "succeeded" {
@@ -83,7 +87,9 @@ func (d *demo) escrow(ctx context.Context, amount string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	e, err := d.alice.Escrows.Open(ctx, &chandv1.OpenEscrowRequest{Peer: bob.Id, Amount: amount, Memo: "goods"})
+	e, err := patiently(ctx, "an escrow", func() (*chandv1.Escrow, error) {
+		return d.alice.Escrows.Open(ctx, &chandv1.OpenEscrowRequest{Peer: bob.Id, Amount: amount, Memo: "goods"})
+	})
 	if err != nil {
 		return "", err
 	}
@@ -168,7 +174,7 @@ func (d *demo) service(ctx context.Context) (string, error) {
 		var receipt *chandv1.FetchReceipt
 		err := until(ctx, fmt.Sprintf("request %d is answered", i), func() (ok bool, err error) {
 			body, receipt, err = fetch(ctx, d.alice, fmt.Sprintf("%s/?of=day%d", strings.TrimSuffix(offer.Url, "/"), i), "0.3")
-			if i == 1 && rpc.Detail(err).GetCode() == "payment_failed" { // nothing was paid: gossip of the route takes a moment
+			if rpc.Detail(err).GetCode() == chand.CodePaymentFailed { // nothing was paid: gossip of the route takes a moment, or there are no blocks
 				return false, nil
 			}
 			return err == nil, err
