@@ -405,3 +405,93 @@ func TestHeap(t *testing.T) {
 		}
 	})
 }
+
+// A circular route leaves over one channel and comes back over another; fees, expiries and the limits are those of any other.
+func TestCircle(t *testing.T) {
+	w := newWorld(3)
+	out := w.connect(1, 0, 1, types.Coin, testTiming, fee(0, 0), fee(0, 0))
+	w.connect(2, 1, 2, types.Coin, testTiming, fee(7, 0), fee(0, 0))
+	in := w.connect(3, 2, 0, types.Coin, testTiming, fee(11, 0), fee(0, 0))
+	locals := w.locals(0)
+	r := Request{Source: w.nodes[0], Target: w.nodes[0], In: in, Amount: 1000, Height: 10, Locals: locals, MaxFee: 100}
+	got, err := w.FindRoute(r, nil)
+	if err != nil || len(got.Hops) != 3 || got.Hops[0].Channel != out || got.Hops[2].Channel != in || got.Hops[2].Node != w.nodes[0] || got.Fee != 18 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if e, err := w.Explain(r, got); err != nil || e.Route.Cost != got.Cost {
+		t.Errorf("%+v, %v", e, err)
+	}
+	r.MaxFee = 17
+	if _, err := w.FindRoute(r, nil); err == nil || err.(*NoRouteError).Why != FeeAboveLimit {
+		t.Errorf("fee limit: %v", err)
+	}
+	r.MaxFee, r.In = 100, testChannel(99)
+	if _, err := w.FindRoute(r, nil); err == nil {
+		t.Error("a way back over an unknown channel")
+	}
+	r.In, r.Locals = out, locals[:1]
+	if got, err := w.FindRoute(r, nil); err == nil {
+		t.Errorf("there and back over the same channel: %+v", got)
+	}
+}
+
+// A payee behind blinded paths: the path's terms are paid to its entry, the cheaper entry is taken, and limits of the path hold.
+func TestBlinded(t *testing.T) {
+	w := newWorld(3)
+	w.connect(1, 0, 1, types.Coin, testTiming, fee(0, 0), fee(0, 0))
+	w.connect(2, 1, 2, types.Coin, testTiming, fee(7, 0), fee(0, 0))
+	key := types.OnionKey{5}
+	r := Request{Source: w.nodes[0], Amount: 10_000, Height: 10, FinalDelta: 50, Locals: w.locals(0), MaxFee: 1000, Blinded: []Blinded{
+		{Entry: w.nodes[2], EntryKey: key, Base: 13, Millionths: 1000, Delta: 300, Reserve: 100_000, Min: 100, Max: 20_000},
+		{Entry: w.nodes[1], Base: 100, Max: 20_000}}}
+	got, err := w.FindRoute(r, nil)
+	// 13 + 10 to the path, 7 for the channel before; the entry's lock lives 50 + 30 + 300 blocks, 30 more are paid: 10,023 x 410 x 10^-7, up.
+	if err != nil || got.Blinded != 1 || len(got.Hops) != 3 || got.Fee != 30 || got.Reserve != 1+htlc.MaxHops || got.Delivered() != 10_000 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if entry := got.Hops[1]; entry.Node != w.nodes[2] || entry.Key != key || entry.Amount != 10_023 || entry.Expiry != 10+50+DefaultSlack+300 || entry.Fee != 23 {
+		t.Errorf("entry %+v", entry)
+	}
+	r.ExcludeChannels = []Directed{got.Directed(2)}
+	if second, err := w.FindRoute(r, nil); err != nil || second.Blinded != 2 || second.Fee != 100 {
+		t.Errorf("%+v, %v", second, err)
+	}
+	r.Amount = 20_001
+	if _, err := w.FindRoute(r, nil); err == nil {
+		t.Error("more than a path carries")
+	}
+	p := NewPenalties()
+	p.Succeeded(&got, 1)
+	if len(p.channels) != 1 {
+		t.Errorf("%d channels learnt: the path is none", len(p.channels))
+	}
+}
+
+// The terms that Explain shows add up to the cost that the search found, hop by hop.
+func TestExplain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, r := drawWorld(t, true)
+		got, err := w.FindRoute(r, nil)
+		if err != nil {
+			t.Skip()
+		}
+		e, err := w.Explain(r, got)
+		if err != nil || e.Route.Cost != got.Cost || len(e.Hops) != len(got.Hops) || e.SuccessMillionths > 1_000_000 {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		sum := uint64(0)
+		for i, h := range e.Hops {
+			sum += h.Total
+			if h.Base+h.Proportional != got.Hops[i].Fee || h.Total != uint64(h.Base+h.Proportional+h.Ask+h.LockCost+h.RiskCost) || h.Low > h.High || h.Base < 0 || h.Proportional < 0 {
+				t.Fatalf("hop %d: %+v of %+v", i, h, got.Hops[i])
+			}
+		}
+		if sum != got.Cost {
+			t.Fatalf("terms of %d, cost %d", sum, got.Cost)
+		}
+		r.MaxFee = got.Fee + got.Reserve - 1
+		if _, err := w.Explain(r, got); r.MaxFee >= 0 && err == nil {
+			t.Fatal("over the limit")
+		}
+	})
+}

@@ -8,15 +8,15 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/types"
 )
 
 // drawSplit makes a small graph on which payments often need parts.
 func drawSplit(t *rapid.T) (*world, Request) {
 	w, r := drawWorld(t, rapid.Bool().Draw(t, "fees"))
-	r.Amount = types.Amount(rapid.IntRange(1, 600_000).Draw(t, "amount"))
 	r.MaxParts = rapid.IntRange(1, 8).Draw(t, "parts")
-	r.MaxHops = rapid.IntRange(1, 8).Draw(t, "max hops")
+	r.MaxHops = rapid.SampledFrom([]int{0, 0, 2, 3, 8}).Draw(t, "max hops")
 	r.Cost = Cost{LockTrillionths: 1_000_000, Attempt: 100, AttemptMillionths: 10_000, Part: types.Amount(rapid.IntRange(0, 200).Draw(t, "part"))}
 	if rapid.Bool().Draw(t, "fee limit") {
 		r.MaxFee = types.Amount(rapid.IntRange(0, 20_000).Draw(t, "max fee"))
@@ -30,6 +30,11 @@ func drawSplit(t *rapid.T) (*world, Request) {
 			l.Slots = rapid.IntRange(0, 3).Draw(t, "slots")
 		}
 	}
+	all := int64(1)
+	for _, l := range r.Locals {
+		all += int64(l.total())
+	}
+	r.Amount = types.Amount(rapid.Int64Range(1, all).Draw(t, "amount"))
 	return w, r
 }
 
@@ -77,7 +82,6 @@ func (w *world) checkFlow(t *rapid.T, f Flow, r Request) {
 
 // A flow keeps every limit, costs no more than the one route where there is one, and the same request gives the same flow.
 func TestFlowLimits(t *testing.T) {
-	parted := 0
 	rapid.Check(t, func(t *rapid.T) {
 		w, r := drawSplit(t)
 		f, err := w.FindFlow(r, nil)
@@ -93,17 +97,74 @@ func TestFlowLimits(t *testing.T) {
 		if single == nil && f.Cost > one.Cost {
 			t.Fatalf("cost %d, one route costs %d", f.Cost, one.Cost)
 		}
-		if len(f.Parts) > 1 {
-			parted++
-		}
 		again, err := w.FindFlow(r, new(Scratch))
 		if err != nil || again.Cost != f.Cost || len(again.Parts) != len(f.Parts) {
 			t.Fatalf("another time: %+v, %v", again, err)
 		}
 	})
-	if parted == 0 {
-		t.Error("no payment was split: the test tests nothing")
+}
+
+// Two ways of which neither carries the payment; with the same money everywhere one way is taken, and a bound that was learnt moves the parts.
+func TestSplit(t *testing.T) {
+	w, r := diamond()
+	r.Amount, r.MaxFee = 1500*types.Coin, types.Coin
+	f, err := w.FindFlow(r, nil)
+	if err != nil || len(f.Parts) != 2 || f.Parts[0].Delivered() != 750*types.Coin {
+		t.Fatalf("%+v, %v", f, err)
 	}
+	if f.Fee != 20 || f.Amount != r.Amount+20 {
+		t.Errorf("fee %d, want the base fee of each part", f.Fee)
+	}
+	over := &f.Parts[0]
+	r.Penalties.Failed(over, 0, htlc.NewFailure(htlc.TemporaryChannelFailure, over.Hops[1].Channel, ""), false, r.Now)
+	again, err := w.FindFlow(r, nil)
+	if err != nil || len(again.Parts) != 2 || again.Parts[1].Hops[0].Node != over.Hops[0].Node || again.Parts[1].Delivered() >= 750*types.Coin {
+		t.Errorf("after a failure of 750: %+v, %v", again, err)
+	}
+	r.Penalties = nil
+	r.InFlight = []*Route{over}
+	if _, err := w.FindFlow(r, nil); err == nil || err.(*NoRouteError).Why != AmountTooBig {
+		t.Errorf("with half of one way taken: %v", err)
+	}
+	r.InFlight, r.MaxParts = nil, 1
+	if _, err := w.FindFlow(r, nil); err == nil {
+		t.Error("one part carried more than any channel")
+	}
+	r.Amount, r.MaxParts = types.Coin, 0
+	if f, err := w.FindFlow(r, nil); err != nil || len(f.Parts) != 1 {
+		t.Errorf("%+v, %v: a small payment in parts", f, err)
+	}
+}
+
+// What a flow of its own finds is what the slow solver finds; what is likely is less than what is possible.
+func TestMaxFlow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, r := drawSplit(t)
+		w.plain(0)
+		for i := range r.Locals {
+			l := &r.Locals[i]
+			l.Slots, l.CanSend = 0, l.total()
+		}
+		if len(r.Locals) == 0 {
+			t.Skip()
+		}
+		r.MaxParts, r.MaxHops = MaxParts, 0
+		reach, err := w.MaxFlow(r, nil, nil)
+		if want := w.slowMax(r); err != nil || reach.Most > want || !reach.Cut && reach.Most != want || reach.Most < want-want/100 || reach.Likely > reach.Most {
+			t.Fatalf("%+v, %v: the slow solver finds %d", reach, err, want)
+		}
+		ins := w.locals(len(w.nodes) - 1)
+		sum := types.Amount(0)
+		for i := range ins {
+			ins[i].CanSend /= 2
+			sum += ins[i].CanSend
+		}
+		if len(ins) > 0 {
+			if in, err := w.MaxFlow(r, ins, nil); err != nil || in.Most > min(sum, reach.Most) {
+				t.Fatalf("%+v, %v: at most %d can come in", in, err, sum)
+			}
+		}
+	})
 }
 
 // plain makes everything that is not a capacity free: what can be sent is then what the cuts let through.
@@ -266,7 +327,7 @@ func TestFlowIsCheap(t *testing.T) {
 			l := &r.Locals[i]
 			l.Slots, l.CanSend = 0, l.total()
 		}
-		r.Amount = (r.Amount + 3) / 4 * 4
+		r.Amount = max(1, r.Amount/4) * 4
 		r.MaxParts, r.MaxHops, r.MaxFee = 8, 0, 0
 		r.Cost.LockTrillionths = 0
 		if len(w.edgeAt) > 7 {

@@ -51,6 +51,16 @@ type height struct {
 
 // layOut puts amount on channels at least cost. It reports how much found a place; state.flow then holds it.
 func (s *search) layOut(amount, grain types.Amount) types.Amount {
+	s.beginFlow()
+	laid := types.Amount(0)
+	for i := 0; i < augmentsPerPart*s.r.MaxParts && laid < amount && s.cheapest(amount-laid, min(grain, amount-laid)); i++ {
+		laid += s.augment(amount-laid, min(grain, amount-laid))
+	}
+	return laid
+}
+
+// beginFlow forgets the flow before.
+func (s *search) beginFlow() {
 	f := &s.flow
 	if n := len(s.g.nodes) + len(s.extraNodes); len(f.labels) < n {
 		f.labels = append(f.labels, make([]flowLabel, n-len(f.labels))...)
@@ -64,11 +74,6 @@ func (s *search) layOut(amount, grain types.Amount) types.Amount {
 		clear(f.heights)
 		f.round = 1
 	}
-	laid := types.Amount(0)
-	for i := 0; i < augmentsPerPart*s.r.MaxParts && laid < amount && s.cheapest(amount-laid, min(grain, amount-laid)); i++ {
-		laid += s.augment(amount-laid, min(grain, amount-laid))
-	}
-	return laid
 }
 
 func (s *search) heightOf(n int32) int64 {

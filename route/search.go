@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -242,9 +243,7 @@ func (s *search) addEdge(fromID types.NodeID, to int32, e edge, t terms, x extra
 
 // markAll puts exclusions, experiences and locks under way where the search finds them by number.
 func (s *search) markAll() {
-	if n := 2 * (len(s.g.edges) + len(s.extra)); len(s.mark) < n {
-		s.mark = append(s.mark, make([]int32, n-len(s.mark))...)
-	}
+	s.growMarks()
 	if p := s.r.Penalties; p != nil {
 		for id, b := range p.channels {
 			for _, e := range s.numbers(id) {
@@ -267,6 +266,12 @@ func (s *search) markAll() {
 			s.mark[at] = -1
 			s.marked = append(s.marked, at)
 		}
+	}
+}
+
+func (s *search) growMarks() {
+	if n := 2 * (len(s.g.edges) + len(s.extra)); len(s.mark) < n {
+		s.mark = append(s.mark, make([]int32, n-len(s.mark))...)
 	}
 }
 
@@ -430,7 +435,8 @@ func (s *search) relax(n, from, e, dir int32, ed *edge, l *label) {
 	}
 	var fee, asked types.Amount
 	if from != s.source {
-		fee, asked = t.fee(l.amount), s.ask(e, t, l.amount, out)
+		fee = t.fee(l.amount)
+		asked = s.ask(e, t, l.amount, fee, out)
 	}
 	if left := s.lim.amount - carried; fee > left || asked > left-fee {
 		s.met.fee++
@@ -464,14 +470,14 @@ func (s *search) own(e int32, carried types.Amount, st *state) bool {
 func (e *edge) own() types.Amount { return max(e.terms[0].max, e.terms[1].max) }
 
 // ask is what a node asks for adding a lock that expires at out. The payer pays for Slack blocks more, because the hop
-// may not be as far as the payer.
-func (s *search) ask(e int32, t *terms, amount types.Amount, out types.Height) types.Amount {
+// may not be as far as the payer. A blinded path asks for the lock that comes in at its entry, and its hops round.
+func (s *search) ask(e int32, t *terms, amount, fee types.Amount, out types.Height) types.Amount {
 	if t.reserve == 0 {
 		return 0
 	}
 	blocks := uint32(out-s.r.Height) + s.r.Slack
 	if x := s.extraOf(e); x != nil && x.blinded > 0 {
-		blocks += t.delta // until the lock that comes in at the entry expires
+		return min(types.MaxAmount-htlc.MaxHops, ask(t.reserve, amount+min(fee, types.MaxAmount-amount), 0, blocks+t.delta)) + htlc.MaxHops
 	}
 	return ask(t.reserve, amount, t.floor, blocks)
 }
