@@ -292,7 +292,8 @@ func (d *Daemon) ownTerms(s *channel.State) route.Policy {
 	if limit := s.Rules[s.Side.Other()].MaxPayment; limit > 0 {
 		most = min(most, limit)
 	}
-	return route.Policy{Channel: s.ID, Base: d.cfg.BaseFee, Millionths: d.cfg.FeeMillionths, Delta: d.cfg.Timing.ForwardDelta(), Min: policyMin, Max: most}
+	return route.Policy{Channel: s.ID, Base: d.cfg.BaseFee, Millionths: d.cfg.FeeMillionths, Delta: d.cfg.Timing.ForwardDelta(), Min: policyMin, Max: most,
+		OnionKey: d.onion.Key()}
 }
 
 func (a *announcer) publish(ctx context.Context, m *route.Gossip) error {

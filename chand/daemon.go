@@ -72,6 +72,7 @@ type Daemon struct {
 	Deps
 	cfg     Config
 	nodeKey *btcec.PrivateKey
+	onion   *htlc.OnionSecret
 	genesis types.Hash
 	life    *group // set by Run before anything is started
 	running atomic.Bool
@@ -118,7 +119,7 @@ func New(cfg Config, deps Deps) (*Daemon, error) {
 	if err := cfg.Timing.Check(); err != nil {
 		return nil, err
 	}
-	d := &Daemon{Deps: deps, cfg: cfg, nodeKey: cfg.Seed.NodeKey(), genesis: deps.Chain.Params().Genesis, ready: make(chan struct{}),
+	d := &Daemon{Deps: deps, cfg: cfg, nodeKey: cfg.Seed.NodeKey(), onion: htlc.NewOnionSecret(cfg.Seed.OnionSecret()), genesis: deps.Chain.Params().Genesis, ready: make(chan struct{}),
 		runners: make(map[types.ChannelID]*runner), shorts: make(map[htlc.ShortID]*runner)}
 	if self := deps.Transport.Self(); self != cfg.Seed.NodeID() {
 		return nil, fmt.Errorf("the transport speaks for %s, the seed is of %s", self, cfg.Seed.NodeID())

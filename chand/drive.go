@@ -259,7 +259,7 @@ func (t *driver) direct() *request {
 // part asks for one lock.
 func (t *driver) part(w *way) *request {
 	p := t.p
-	a := &Attempt{SessionKey: w.session, Nodes: w.nodes, Channels: w.channels, Amount: w.amount, Fee: w.fee, Reserve: w.op.Reserve, Expiry: w.expiry}
+	a := &Attempt{Secrets: w.secrets, Nodes: w.nodes, Channels: w.channels, Amount: w.amount, Fee: w.fee, Reserve: w.op.Reserve, Expiry: w.expiry}
 	q := t.request(w.op, func(at place) []types.Write { return p.placed(at, a) })
 	q.pay = nil
 	q.out = &outgoing{outgoingRecord: outgoingRecord{Kind: kindPayment, Ref: p.seq, Hash: p.rec.Hash, Attempt: a, Reserve: a.Reserve}, payment: p}
@@ -346,7 +346,7 @@ func (t *driver) learn(w *way, a *Attempt, reason []byte) (retry bool) {
 	if len(a.Nodes) == 0 {
 		return false // the payee itself gave it back
 	}
-	hop, f, err := htlc.DecryptFailure(a.SessionKey, a.Nodes, a.Channels[0], reason)
+	hop, f, err := htlc.DecryptFailure(a.Secrets, a.Channels[0], reason)
 	if err != nil && !errors.Is(err, htlc.ErrFailure) {
 		hop = -1
 	}

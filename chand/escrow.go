@@ -198,7 +198,7 @@ func (d *Daemon) OpenEscrow(ctx context.Context, q EscrowRequest) (Escrow, error
 		staged: func(at place) []types.Write {
 			e.rec.State, e.rec.Channel, e.rec.Lock, e.rec.Fee, e.rec.Expiry = EscrowHeld, at.channel, at.lock, way.fee, way.expiry
 			e.rec.Deadline = way.timing.ClaimBy(way.payeeExpiry)
-			e.rec.Attempt = &Attempt{Channel: at.channel, Version: at.version, Lock: at.lock, SessionKey: way.session, Nodes: way.nodes, Channels: way.channels}
+			e.rec.Attempt = &Attempt{Channel: at.channel, Version: at.version, Lock: at.lock, Secrets: way.secrets, Nodes: way.nodes, Channels: way.channels}
 			w := []types.Write{e.write()}
 			if q.Key != "" {
 				w = append(w, put(bucketPayIndex, "escrow/"+q.Key, e.rec.ID))

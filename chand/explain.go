@@ -74,7 +74,7 @@ func (d *Daemon) explain(a *Attempt, w *way, reason []byte) (f PaymentFailure, p
 	if len(a.Nodes) == 0 {
 		return PaymentFailure{Rule: "given_back", Text: clipText(string(reason)), Next: "ask the payee"}, true
 	}
-	hop, why, err := htlc.DecryptFailure(a.SessionKey, a.Nodes, a.Channels[0], reason)
+	hop, why, err := htlc.DecryptFailure(a.Secrets, a.Channels[0], reason)
 	if hop < 0 || hop >= len(a.Nodes) {
 		return PaymentFailure{Rule: "unattributed", Text: fmt.Sprintf("the reason can't be read: %v", err), Next: "try again: other nodes are used"}, false
 	}

@@ -32,7 +32,7 @@ func (r *runner) saveIncoming(b *batch, id uint64) {
 }
 
 func (r *runner) peel(b *batch, l channel.Lock, in *incomingRecord, onion []byte) {
-	peeled, err := htlc.PeelOnion(r.d.nodeKey, onion, l.Hash[:])
+	peeled, err := htlc.PeelOnion(r.d.onion, onion, l.Hash[:])
 	var bad *htlc.OnionError
 	if errors.As(err, &bad) {
 		r.reject(b, in, l.ID, htlc.MalformedReason(bad), in.Reserve)

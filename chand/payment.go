@@ -81,10 +81,10 @@ type Attempt struct {
 	Channel types.ChannelID `cbor:"1,keyasint"`
 	Version uint32          `cbor:"2,keyasint"`
 	Lock    uint64          `cbor:"3,keyasint,omitempty"`
-	// SessionKey made the onion; it decrypts the failure. Nodes are the onion's hops and Channels the channels before each.
-	SessionKey types.Hash        `cbor:"4,keyasint"`
-	Nodes      []types.NodeID    `cbor:"5,keyasint,omitempty"`
-	Channels   []types.ChannelID `cbor:"6,keyasint,omitempty"`
+	// Secrets are shared with the onion's hops; they decrypt the failure. Nodes are these hops and Channels the channels before each.
+	Secrets  [][32]byte        `cbor:"4,keyasint,omitempty"`
+	Nodes    []types.NodeID    `cbor:"5,keyasint,omitempty"`
+	Channels []types.ChannelID `cbor:"6,keyasint,omitempty"`
 	// Amount is what the payee gets of it; Fee and Reserve are for the hops between.
 	Amount  types.Amount `cbor:"7,keyasint,omitempty"`
 	Fee     types.Amount `cbor:"8,keyasint,omitempty"`

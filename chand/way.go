@@ -56,7 +56,7 @@ type way struct {
 	expiry      types.Height // of our lock
 	payeeExpiry types.Height // of the last lock
 	timing      types.Timing // of the last channel
-	session     types.Hash
+	secrets     [][32]byte   // shared with the nodes
 	nodes       []types.NodeID
 	channels    []types.ChannelID
 	route       *route.Route // nil: direct
@@ -148,14 +148,16 @@ func (d *Daemon) makeWay(q wayRequest, found *route.Route) (*way, error) {
 	for _, h := range found.Hops {
 		w.channels = append(w.channels, h.Channel)
 	}
-	if err := d.random(w.session[:]); err != nil {
+	var session [32]byte
+	if err := d.random(session[:]); err != nil {
 		return nil, err
 	}
-	packet, err := htlc.BuildOnion(found.Onion(q.final), w.session, q.hash[:])
+	onion, err := htlc.BuildOnion(found.Onion(q.final), session, q.hash[:])
 	if err != nil {
-		return nil, refuse(CodeInvalid, "use a shorter memo", "%w", err)
+		return nil, refuse(CodeInvalid, "use a shorter memo, or ask the payee for an invoice, which tells its onion key", "%w", err)
 	}
-	w.op = wire.AddLock{Amount: found.Hops[0].Amount, Reserve: found.Hops[0].Reserve, Hash: q.hash, Expiry: w.expiry, Onion: packet[:]}
+	w.secrets = onion.Secrets
+	w.op = wire.AddLock{Amount: found.Hops[0].Amount, Reserve: found.Hops[0].Reserve, Hash: q.hash, Expiry: w.expiry, Onion: onion.Packet[:]}
 	return w, nil
 }
 

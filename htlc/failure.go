@@ -2,13 +2,13 @@ package htlc
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
-
-	sphinx "github.com/lightningnetwork/lightning-onion"
 
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
@@ -46,6 +46,7 @@ const (
 	ExpiryTooFar                     Code = 21
 	InvalidOnionPayload                   = flagPermanent | 22
 	MPPTimeout                       Code = 23
+	InvalidOnionBlinding                  = flagBadOnion | flagPermanent | 24
 )
 
 var codeNames = map[Code]string{
@@ -57,7 +58,7 @@ var codeNames = map[Code]string{
 	IncorrectOrUnknownPaymentDetails: "incorrect_or_unknown_payment_details",
 	FinalIncorrectExpiry:             "final_incorrect_cltv_expiry", FinalIncorrectAmount: "final_incorrect_htlc_amount",
 	ChannelDisabled: "channel_disabled", ExpiryTooFar: "expiry_too_far", InvalidOnionPayload: "invalid_onion_payload",
-	MPPTimeout: "mpp_timeout",
+	MPPTimeout: "mpp_timeout", InvalidOnionBlinding: "invalid_onion_blinding",
 }
 
 func (c Code) String() string {
@@ -83,7 +84,8 @@ const (
 	// MaxFailurePolicy bounds the signed policy inside a failure (package route: Policy.Encode).
 	MaxFailurePolicy = 256
 
-	failureRoom = FailureSize - 32 - 2 // without MAC and length
+	failureMAC  = 32
+	failureRoom = FailureSize - failureMAC - 2 // without MAC and length
 )
 
 // Failure says which channel refused a lock, and why, to the payer alone.
@@ -176,10 +178,33 @@ func decodeFailure(b []byte) (Failure, error) {
 // EncryptFailure makes the reason with which the failing hop gives a lock back. secret is Peeled.SharedSecret.
 func EncryptFailure(secret [32]byte, f *Failure) []byte {
 	msg := f.encode()
-	b := make([]byte, 2+failureRoom)
-	binary.BigEndian.PutUint16(b, uint16(len(msg)))
-	copy(b[2:], msg)
-	return encrypter(secret).EncryptError(true, b)
+	b := make([]byte, FailureSize)
+	binary.BigEndian.PutUint16(b[failureMAC:], uint16(len(msg)))
+	copy(b[failureMAC+2:], msg)
+	keys := newFailureKeys(secret)
+	copy(b, keys.sum(b[failureMAC:]))
+	keyStream(keys.stream).XORKeyStream(b, b)
+	return b
+}
+
+// failureKeys are what one hop hides failures with on their way back, and authenticates its own.
+type failureKeys struct{ stream, mac [32]byte }
+
+func newFailureKeys(secret [32]byte) failureKeys {
+	b := derive(secret, labelFailure)
+	return failureKeys{[32]byte(b[:32]), [32]byte(b[32:])}
+}
+
+func (k *failureKeys) sum(b []byte) []byte {
+	h := hmac.New(sha256.New, k.mac[:])
+	h.Write(b)
+	return h.Sum(nil)
+}
+
+// BlindFailure is what a hop of a blinded path (Peeled.Blinded) gives a lock back with, whatever has failed: at the hop itself, or behind it,
+// in place of WrapFailure. So the payer learns only that the path failed, from its entry.
+func BlindFailure(secret [32]byte) []byte {
+	return EncryptFailure(secret, NewFailure(InvalidOnionBlinding, types.ChannelID{}, "%s", errBlindedHop))
 }
 
 // WrapFailure adds the layer of a hop on the way back to a reason that came over its outgoing channel out. A reason that no
@@ -187,7 +212,9 @@ func EncryptFailure(secret [32]byte, f *Failure) []byte {
 // so is a code in plain (MalformedReason).
 func WrapFailure(secret [32]byte, out types.ChannelID, reason []byte) []byte {
 	if len(reason) == FailureSize {
-		return encrypter(secret).EncryptError(false, reason)
+		b := make([]byte, FailureSize)
+		keyStream(newFailureKeys(secret).stream).XORKeyStream(b, reason)
+		return b
 	}
 	return EncryptFailure(secret, plainFailure(out, reason))
 }
@@ -196,7 +223,7 @@ func WrapFailure(secret [32]byte, out types.ChannelID, reason []byte) []byte {
 func plainFailure(out types.ChannelID, reason []byte) *Failure {
 	if len(reason) == 2 {
 		switch code := Code(binary.BigEndian.Uint16(reason)); code {
-		case InvalidOnionVersion, InvalidOnionHMAC, InvalidOnionKey:
+		case InvalidOnionVersion, InvalidOnionHMAC, InvalidOnionKey, InvalidOnionBlinding:
 			return NewFailure(code, out, "the node after this channel could not read the onion packet")
 		}
 	}
@@ -209,36 +236,26 @@ func plainFailure(out types.ChannelID, reason []byte) *Failure {
 // ErrUnattributed says that no hop of the route made the reason: some hop on the way back has garbled it.
 var ErrUnattributed = errors.New("failure can't be attributed: a hop on the way back garbled it")
 
-// DecryptFailure is done by the payer, with the session key and the nodes that were given to BuildOnion. It returns the index in nodes of
-// the hop that failed. first is the payer's own channel on the route: a reason in plain comes from nodes[0] and names
-// it. A message that is authentic but unreadable still names its hop, with ErrFailure. Takes the time of about 40 curve multiplications
-// at 20 hops.
-func DecryptFailure(sessionKey [32]byte, nodes []types.NodeID, first types.ChannelID, reason []byte) (int, Failure, error) {
+// DecryptFailure is done by the payer, with the secrets that BuildOnion returned. It returns the index of the hop that failed.
+// first is the payer's own channel on the route: a reason in plain comes from the first hop and names it. A message that is authentic but
+// unreadable still names its hop, with ErrFailure.
+func DecryptFailure(secrets [][32]byte, first types.ChannelID, reason []byte) (int, Failure, error) {
 	if len(reason) != FailureSize {
 		return 0, *plainFailure(first, reason), nil
 	}
-	if len(nodes) == 0 || len(nodes) > MaxHops {
-		return -1, Failure{}, fmt.Errorf("failure of a route of %d hops: want 1 to %d", len(nodes), MaxHops)
+	if len(secrets) == 0 || len(secrets) > MaxHops {
+		return -1, Failure{}, fmt.Errorf("failure of a route of %d hops: want 1 to %d", len(secrets), MaxHops)
 	}
-	session, err := sessionScalar(sessionKey)
-	if err != nil {
-		return -1, Failure{}, err
-	}
-	circuit := &sphinx.Circuit{SessionKey: session}
-	for i, n := range nodes {
-		key, err := n.PubKey().Parse()
-		if err != nil {
-			return -1, Failure{}, fmt.Errorf("failure of a route: node %d: %w", i, err)
+	b := bytes.Clone(reason)
+	for i, secret := range secrets {
+		keys := newFailureKeys(secret)
+		keyStream(keys.stream).XORKeyStream(b, b)
+		if equal(keys.sum(b[failureMAC:]), b[:failureMAC]) {
+			f, err := unpadFailure(b[failureMAC:])
+			return i, f, err
 		}
-		circuit.PaymentPath = append(circuit.PaymentPath, key)
 	}
-	got, err := sphinx.NewOnionErrorDecrypter(circuit).DecryptError(reason)
-	if err != nil {
-		return -1, Failure{}, ErrUnattributed
-	}
-	hop := got.SenderIdx - 1 // the library counts the payer as 0
-	f, err := unpadFailure(got.Message)
-	return hop, f, err
+	return -1, Failure{}, ErrUnattributed
 }
 
 // unpadFailure reads length(2), message, zeros.
@@ -251,13 +268,4 @@ func unpadFailure(b []byte) (Failure, error) {
 		return Failure{}, fmt.Errorf("%w: length %d, or padding that is not zero", ErrFailure, n)
 	}
 	return decodeFailure(b[2 : 2+n])
-}
-
-// encrypter restores the library's encrypter from a shared secret, which it can read but not be given.
-func encrypter(secret [32]byte) *sphinx.OnionErrorEncrypter {
-	e := new(sphinx.OnionErrorEncrypter)
-	if err := e.Decode(bytes.NewReader(secret[:])); err != nil {
-		panic(err) // 32 bytes are all it reads
-	}
-	return e
 }

@@ -7,25 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/btcsuite/btcd/btcec/v2"
 	"pgregory.net/rapid"
 
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
 )
 
-// secretsOf peels a packet along its route and returns what each node shares with the payer.
-func secretsOf(t rapid.TB, keys []*btcec.PrivateKey, hops []OnionHop, session [32]byte, assoc []byte) (secrets [][32]byte) {
-	packet, err := BuildOnion(hops, session, assoc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range keys {
-		got, err := PeelOnion(k, packet[:], assoc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		secrets, packet = append(secrets, got.SharedSecret), got.Next
+// testSecrets are what the payer shares with the hops of a route.
+func testSecrets(n int) (secrets [][32]byte) {
+	for i := range n {
+		secrets = append(secrets, types.SHA256([]byte{byte(i)}))
 	}
 	return secrets
 }
@@ -55,9 +46,7 @@ func TestFailingHopIsNamed(t *testing.T) {
 		n := rapid.IntRange(1, MaxHops).Draw(t, "hops")
 		failing := rapid.IntRange(0, n-1).Draw(t, "failing")
 		f := drawFailure(t)
-		session, assoc := types.SHA256([]byte("session")), types.SHA256([]byte("payment"))
-		keys, hops := onionRoute(n, Payload{Kind: Invoice, Amount: 5, Total: 5})
-		secrets := secretsOf(t, keys[:failing+1], hops, session, assoc[:])
+		secrets := testSecrets(n)
 		reason := EncryptFailure(secrets[failing], &f)
 		for i := failing - 1; i >= 0; i-- {
 			if len(reason) != FailureSize || bytes.Contains(reason, f.Channel[:8]) {
@@ -68,7 +57,7 @@ func TestFailingHopIsNamed(t *testing.T) {
 				t.Fatalf("hop %d added nothing", i)
 			}
 		}
-		at, got, err := DecryptFailure(session, nodesOf(hops), types.ChannelID{}, reason)
+		at, got, err := DecryptFailure(secrets, types.ChannelID{}, reason)
 		if err != nil || at != failing || !sameFailure(got, f) {
 			t.Fatalf("hop %d of %d failed with %+v; the payer reads hop %d, %+v, %v", failing, n, f, at, got, err)
 		}
@@ -77,9 +66,7 @@ func TestFailingHopIsNamed(t *testing.T) {
 
 // A hop that returns garbage is named by the hop before it, or by nobody: never an innocent one further down.
 func TestGarbledFailures(t *testing.T) {
-	session, assoc := types.SHA256([]byte("session")), types.SHA256([]byte("payment"))
-	keys, hops := onionRoute(4, Payload{Kind: Invoice, Amount: 5, Total: 5})
-	secrets := secretsOf(t, keys, hops, session, assoc[:])
+	secrets := testSecrets(4)
 	out := types.SHA256([]byte("channel between 1 and 2"))
 	first := types.SHA256([]byte("first"))
 	for _, c := range []struct {
@@ -91,34 +78,36 @@ func TestGarbledFailures(t *testing.T) {
 		{"short", []byte("no"), TemporaryChannelFailure},
 		{"long", make([]byte, FailureSize+1), TemporaryChannelFailure},
 		{"onion not authentic", MalformedReason(&OnionError{Code: InvalidOnionHMAC}), InvalidOnionHMAC},
+		{"blinded path", MalformedReason(&OnionError{Code: InvalidOnionBlinding}), InvalidOnionBlinding},
 	} {
 		reason := WrapFailure(secrets[1], out, c.reason)
-		at, f, err := DecryptFailure(session, nodesOf(hops), first, WrapFailure(secrets[0], first, reason))
+		at, f, err := DecryptFailure(secrets, first, WrapFailure(secrets[0], first, reason))
 		if err != nil || at != 1 || f.Code != c.want || f.Channel != out {
 			t.Errorf("%s: hop %d, %+v, %v", c.name, at, f, err)
 		}
-		at, f, err = DecryptFailure(session, nodesOf(hops), first, c.reason)
+		at, f, err = DecryptFailure(secrets, first, c.reason)
 		if err != nil || at != 0 || f.Code != c.want || f.Channel != first {
 			t.Errorf("%s from the first peer: hop %d, %+v, %v", c.name, at, f, err)
 		}
 	}
 	garbled := WrapFailure(secrets[0], first, bytes.Repeat([]byte{7}, FailureSize))
-	if at, _, err := DecryptFailure(session, nodesOf(hops), first, garbled); !errors.Is(err, ErrUnattributed) || at != -1 {
+	if at, _, err := DecryptFailure(secrets, first, garbled); !errors.Is(err, ErrUnattributed) || at != -1 {
 		t.Errorf("garbled: hop %d, %v", at, err)
 	}
-	bad := encrypter(secrets[0]).EncryptError(true, bytes.Repeat([]byte{0xff}, 2+failureRoom))
-	if at, _, err := DecryptFailure(session, nodesOf(hops), first, bad); !errors.Is(err, ErrFailure) || at != 0 {
+	keys := newFailureKeys(secrets[0])
+	bad := bytes.Repeat([]byte{0xff}, FailureSize)
+	copy(bad, keys.sum(bad[failureMAC:]))
+	keyStream(keys.stream).XORKeyStream(bad, bad)
+	if at, _, err := DecryptFailure(secrets, first, bad); !errors.Is(err, ErrFailure) || at != 0 {
 		t.Errorf("authentic nonsense: hop %d, %v", at, err)
 	}
 }
 
 // An authentic packet whose payload is bad is answered in secret.
 func TestBadPayloadReason(t *testing.T) {
-	session, assoc := types.SHA256([]byte("session")), types.SHA256([]byte("payment"))
-	keys, hops := onionRoute(2, Payload{Kind: Invoice, Amount: 5, Total: 5})
-	secrets := secretsOf(t, keys, hops, session, assoc[:])
-	e := onionError(errors.New("odd payload"), &secrets[1])
-	at, f, err := DecryptFailure(session, nodesOf(hops), types.ChannelID{}, WrapFailure(secrets[0], types.ChannelID{}, MalformedReason(e)))
+	secrets := testSecrets(2)
+	e := &OnionError{InvalidOnionPayload, "odd payload", &secrets[1]}
+	at, f, err := DecryptFailure(secrets, types.ChannelID{}, WrapFailure(secrets[0], types.ChannelID{}, MalformedReason(e)))
 	if err != nil || at != 1 || f.Code != InvalidOnionPayload || f.Text != "odd payload" {
 		t.Errorf("hop %d, %+v, %v", at, f, err)
 	}
@@ -166,14 +155,12 @@ func FuzzDecodeFailure(f *testing.F) {
 }
 
 func FuzzDecryptFailure(f *testing.F) {
-	session, assoc := types.SHA256([]byte("session")), types.SHA256([]byte("payment"))
-	keys, hops := onionRoute(3, Payload{Kind: Invoice, Amount: 5, Total: 5})
-	secrets := secretsOf(f, keys, hops, session, assoc[:])
+	secrets := testSecrets(3)
 	f.Add(EncryptFailure(secrets[0], NewFailure(FeeInsufficient, types.ChannelID{1}, "x")))
 	f.Add([]byte{0xc0, 5})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		at, _, err := DecryptFailure(session, nodesOf(hops), types.ChannelID{}, b)
-		if at < -1 || at >= len(hops) || at == -1 && err == nil {
+		at, _, err := DecryptFailure(secrets, types.ChannelID{}, b)
+		if at < -1 || at >= len(secrets) || at == -1 && err == nil {
 			t.Fatalf("hop %d, %v", at, err)
 		}
 	})

@@ -1,13 +1,12 @@
 package htlc
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
-	"github.com/btcsuite/btcd/btcec/v2"
-	sphinx "github.com/lightningnetwork/lightning-onion"
+	"github.com/oasisprotocol/curve25519-voi/curve"
+	"github.com/oasisprotocol/curve25519-voi/curve/scalar"
 
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
@@ -15,8 +14,15 @@ import (
 
 // OnionHop is one node of a route and what it is told. The payer itself is not in the list; the payee is the last.
 type OnionHop struct {
-	Node    types.NodeID
+	Key     types.OnionKey
 	Payload Payload
+}
+
+// Onion is what the payer makes for one attempt.
+type Onion struct {
+	Packet [wire.OnionSize]byte
+	// Secrets are what the payer shares with each hop, in order; DecryptFailure wants them, so they are kept with the attempt.
+	Secrets [][32]byte
 }
 
 // Peeled is what one node finds in an onion packet.
@@ -27,6 +33,8 @@ type Peeled struct {
 	IsFinal bool
 	// SharedSecret is known to this node and the payer only. It encrypts failures, so it is kept with the lock.
 	SharedSecret [32]byte
+	// Blinded is what the payee tells this node of a blinded path; nil on others. Whatever fails then is answered with BlindFailure.
+	Blinded *HopData
 }
 
 // OnionError says why a packet can't be peeled; MalformedReason gives the lock back.
@@ -49,134 +57,121 @@ func MalformedReason(e *OnionError) []byte {
 	return binary.BigEndian.AppendUint16(nil, uint16(e.Code))
 }
 
-// MemoRoom returns the longest memo in bytes that fits a route of so many hops.
-func MemoRoom(hops int) int {
-	const lengthAndMAC = 1 + sphinx.HMACSize
-	room := sphinx.MaxRoutingPayloadSize - (hops-1)*(forwardSize+lengthAndMAC) - (finalSize + lengthAndMAC)
-	if finalSize+room >= 0xfd {
-		room -= 2 // a payload of 253 bytes or more has a length prefix of three bytes (BOLT 1 BigSize)
-	}
-	return max(0, min(room, MaxMemo))
-}
-
-// BuildOnion makes the Sphinx packet (BOLT 4) for a route of 1..MaxHops nodes. sessionKey is fresh randomness, never used
-// for another packet; it decrypts failures, so the payer keeps it with the payment. assoc, the payment hash, is
-// authenticated at each hop, so that nobody can attach the packet to another lock. Same arguments, same packet.
-// Costs three curve multiplications a hop.
-func BuildOnion(hops []OnionHop, sessionKey [32]byte, assoc []byte) (packet [wire.OnionSize]byte, err error) {
+// BuildOnion makes the Sphinx packet for a route of 1..MaxHops nodes, in the way of BOLT 4 on the group ristretto255. sessionKey is fresh
+// randomness, never used for another packet. assoc, the payment hash, is authenticated at each hop, so that nobody can
+// attach the packet to another lock. Same arguments, same packet. Costs one multiplication of a point a hop, and one of the base
+// point, each in constant time.
+func BuildOnion(hops []OnionHop, sessionKey [32]byte, assoc []byte) (*Onion, error) {
 	if len(hops) == 0 || len(hops) > MaxHops {
-		return packet, fmt.Errorf("onion for %d hops: want 1 to %d", len(hops), MaxHops)
+		return nil, fmt.Errorf("onion for %d hops: want 1 to %d", len(hops), MaxHops)
 	}
-	session, err := sessionScalar(sessionKey)
-	if err != nil {
-		return packet, err
+	if sessionKey == [32]byte{} {
+		return nil, errors.New("onion session key is zero: want 32 fresh random bytes")
 	}
-	var path sphinx.PaymentPath
+	session := wideScalar(derive(sessionKey, labelSession))
+	onion := &Onion{Secrets: make([][32]byte, len(hops))}
+	onion.Packet[0] = onionVersion
+	first := encodePoint(baseMul(session))
+	copy(onion.Packet[1:], first[:])
+	layers, total := make([]layer, len(hops)), 0
 	for i, hop := range hops {
-		key, err := hop.Node.PubKey().Parse()
-		if err != nil {
-			return packet, fmt.Errorf("onion hop %d: node key: %w", i, err)
-		}
 		if last := i == len(hops)-1; hop.Payload.Final() != last {
-			return packet, fmt.Errorf("onion hop %d of %d: %w: %s", i, len(hops), ErrPayload, hop.Payload.Kind)
+			return nil, fmt.Errorf("onion hop %d of %d: %w: %s", i, len(hops), ErrPayload, hop.Payload.Kind)
 		}
-		b, err := hop.Payload.Encode()
+		l, err := newLayer(hop, session)
 		if err != nil {
-			return packet, fmt.Errorf("onion hop %d: %w", i, err)
+			return nil, fmt.Errorf("onion hop %d: %w", i, err)
 		}
-		path[i] = sphinx.OnionHop{NodePub: *key, HopPayload: sphinx.HopPayload{Type: sphinx.PayloadTLV, Payload: b}}
+		layers[i], onion.Secrets[i] = l, l.secret
+		session.Mul(session, blindingFactor(l.secret))
+		total += l.size()
 	}
-	onion, err := sphinx.NewOnionPacket(&path, session, assoc, sphinx.DeterministicPacketFiller)
-	if errors.Is(err, sphinx.ErrPayloadSizeExceeded) {
-		return packet, fmt.Errorf("memo of %d bytes is too long for a route of %d hops: at most %d fit",
-			len(hops[len(hops)-1].Payload.Memo), len(hops), MemoRoom(len(hops)))
+	if total > hopsSize {
+		return nil, fmt.Errorf("the route of %d hops with a memo of %d bytes needs %d bytes in a packet that holds %d: use a shorter memo, or a shorter route",
+			len(hops), len(hops[len(hops)-1].Payload.Memo), total, hopsSize)
 	}
-	if err != nil {
-		return packet, fmt.Errorf("onion: %w", err)
+	for i := range layers {
+		l := &layers[i]
+		l.stream = make([]byte, hopsSize+l.size())
+		keyStream(l.keys.stream).XORKeyStream(l.stream, l.stream)
 	}
-	return serialize(onion)
+	wrap(&onion.Packet, layers, [32]byte(derive(sessionKey, labelPadding)), assoc)
+	return onion, nil
 }
 
-// PeelOnion opens the layer of the node with nodeKey. Errors are always *OnionError. Costs two curve multiplications.
+// newLayer makes the secret and the frame of a hop that will see the packet's point session*G.
+func newLayer(hop OnionHop, session *scalar.Scalar) (l layer, err error) {
+	key, err := decodePoint(hop.Key)
+	if err != nil {
+		return l, fmt.Errorf("onion key %s: %w", hop.Key, err)
+	}
+	p := hop.Payload
+	if p.Blinded != (BlindedData{}) {
+		p.proof = blindedProof(baseMul(session))
+	}
+	b, err := p.Encode()
+	if err != nil {
+		return l, err
+	}
+	l.frame, l.secret = frame(b), sharedSecret(tagOnionSecret, session, key)
+	l.keys = newLayerKeys(l.secret)
+	return l, nil
+}
+
+// PeelOnion opens the layer of the node whose onion key has this secret. Errors are always *OnionError. Costs two multiplications of
+// points, and one at the final hop; on a blinded path two more.
 //
 // It keeps no log of packets seen. A replayed packet is harmless here, because a packet acts only together with a lock: assoc binds it to
 // the payment hash, a lock has an identity in the channel's saved state (funder and number, each handled once),
 // and whoever replays a packet must fund a lock of his own again. The node that forwards twice is paid twice; the
 // payee refuses a hash that it was paid for. What a replay could tell an observer (that two locks belong to one
 // payment) the equal hash tells already.
-func PeelOnion(nodeKey *btcec.PrivateKey, packet []byte, assoc []byte) (Peeled, error) {
-	var onion sphinx.OnionPacket
-	if len(packet) != wire.OnionSize {
-		return Peeled{}, &OnionError{Code: InvalidOnionVersion, Text: fmt.Sprintf("it has %d bytes, want %d", len(packet), wire.OnionSize)}
+func PeelOnion(secret *OnionSecret, packet []byte, assoc []byte) (Peeled, error) {
+	if len(packet) != wire.OnionSize || packet[0] != onionVersion {
+		return Peeled{}, &OnionError{Code: InvalidOnionVersion, Text: fmt.Sprintf("it has %d bytes, want %d beginning with %#x", len(packet), wire.OnionSize, onionVersion)}
 	}
-	// Decode keeps a slice of what it reads: it gets bytes of its own.
-	if err := onion.Decode(bytes.NewReader(bytes.Clone(packet))); err != nil {
-		return Peeled{}, onionError(err, nil)
-	}
-	key := &rememberingKey{PrivKeyECDH: sphinx.PrivKeyECDH{PrivKey: nodeKey}}
-	// Reconstruct is the library's way to peel without a replay log.
-	got, err := sphinx.NewRouter(key, nil).ReconstructOnionPacket(&onion, assoc, sphinx.WithTLVPayloadOnly())
+	point, err := decodePoint([32]byte(packet[1:hopsAt]))
 	if err != nil {
-		return Peeled{}, onionError(err, &key.secret)
+		return Peeled{}, &OnionError{Code: InvalidOnionKey, Text: err.Error()}
 	}
-	p, err := DecodePayload(got.Payload.Payload)
+	out := Peeled{SharedSecret: sharedSecret(tagOnionSecret, &secret.scalar, point)}
+	keys := newLayerKeys(out.SharedSecret)
+	hops, mac := packet[hopsAt:hopsAt+hopsSize], packet[hopsAt+hopsSize:]
+	if want := layerMAC(keys.mac, hops, assoc); !equal(want[:], mac) {
+		return Peeled{}, &OnionError{Code: InvalidOnionHMAC, Text: "it was changed, made for another node, or belongs to another lock"}
+	}
+	// From here on the packet is authentic: failures go to the payer in secret.
+	bad := func(code Code, err error) (Peeled, error) {
+		return Peeled{}, &OnionError{code, err.Error(), &out.SharedSecret}
+	}
+	var plain [2 * hopsSize]byte
+	stream := keyStream(keys.stream)
+	stream.XORKeyStream(plain[:hopsSize], hops)
+	b, next, size, err := unframe(plain[:hopsSize])
 	if err != nil {
-		return Peeled{}, &OnionError{InvalidOnionPayload, err.Error(), &key.secret}
+		return bad(InvalidOnionPayload, err)
 	}
-	peeled := Peeled{Payload: p, IsFinal: got.Action == sphinx.ExitNode, SharedSecret: key.secret}
-	if p.Final() != peeled.IsFinal {
-		return Peeled{}, &OnionError{InvalidOnionPayload, fmt.Sprintf("payload is %s, final hop is %v", p.Kind, peeled.IsFinal), &key.secret}
+	if out.Payload, err = DecodePayload(b); err != nil {
+		return bad(InvalidOnionPayload, err)
 	}
-	if !peeled.IsFinal {
-		if peeled.Next, err = serialize(got.NextPacket); err != nil {
-			return Peeled{}, &OnionError{InvalidOnionPayload, err.Error(), &key.secret}
+	if out.IsFinal = next == [macSize]byte{}; out.Payload.Final() != out.IsFinal {
+		return bad(InvalidOnionPayload, fmt.Errorf("payload is %s, final hop is %v", out.Payload.Kind, out.IsFinal))
+	}
+	tweak := scalar.One()
+	if out.Payload.Blinded != (BlindedData{}) {
+		if out.Blinded, tweak, err = secret.openBlinded(&out.Payload, point); err != nil {
+			return bad(InvalidOnionBlinding, err)
 		}
 	}
-	return peeled, nil
-}
-
-// rememberingKey keeps the shared secret that the router computes, which saves computing it again.
-type rememberingKey struct {
-	sphinx.PrivKeyECDH
-	secret [32]byte
-}
-
-func (k *rememberingKey) ECDH(pub *btcec.PublicKey) (_ [32]byte, err error) {
-	k.secret, err = k.PrivKeyECDH.ECDH(pub)
-	return k.secret, err
-}
-
-// onionError sorts the library's errors; whatever is not one of the first three was found in an authentic packet.
-func onionError(err error, secret *[32]byte) *OnionError {
-	switch {
-	case errors.Is(err, sphinx.ErrInvalidOnionVersion):
-		return &OnionError{Code: InvalidOnionVersion, Text: err.Error()}
-	case errors.Is(err, sphinx.ErrInvalidOnionKey):
-		return &OnionError{Code: InvalidOnionKey, Text: err.Error()}
-	case errors.Is(err, sphinx.ErrInvalidOnionHMAC):
-		return &OnionError{Code: InvalidOnionHMAC, Text: err.Error()}
+	if out.IsFinal {
+		return out, nil
 	}
-	return &OnionError{InvalidOnionPayload, err.Error(), secret}
-}
-
-func serialize(onion *sphinx.OnionPacket) (packet [wire.OnionSize]byte, err error) {
-	var b bytes.Buffer
-	b.Grow(wire.OnionSize)
-	if err := onion.Encode(&b); err != nil {
-		return packet, fmt.Errorf("onion: %w", err)
-	}
-	if b.Len() != wire.OnionSize {
-		return packet, fmt.Errorf("onion of %d bytes, want %d", b.Len(), wire.OnionSize)
-	}
-	copy(packet[:], b.Bytes())
-	return packet, nil
-}
-
-// sessionScalar wants 1..n-1; other bytes have odds of 2^-127 in randomness, so they mean a broken source.
-func sessionScalar(key [32]byte) (*btcec.PrivateKey, error) {
-	var s btcec.ModNScalar
-	if overflow := s.SetBytes(&key); overflow != 0 || s.IsZero() {
-		return nil, errors.New("onion session key is not a secp256k1 scalar: want 32 fresh random bytes")
-	}
-	return btcec.PrivKeyFromScalar(&s), nil
+	factor := tweak.Mul(tweak, blindingFactor(out.SharedSecret))
+	stream.XORKeyStream(plain[hopsSize:hopsSize+size], plain[hopsSize:hopsSize+size])
+	after := encodePoint(new(curve.RistrettoPoint).Mul(point, factor))
+	out.Next[0] = onionVersion
+	copy(out.Next[1:], after[:])
+	copy(out.Next[hopsAt:], plain[size:size+hopsSize])
+	copy(out.Next[hopsAt+hopsSize:], next[:])
+	return out, nil
 }

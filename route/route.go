@@ -152,7 +152,7 @@ type Route struct {
 // Delivered is what the payee gets.
 func (r *Route) Delivered() types.Amount { return r.Hops[len(r.Hops)-1].Amount }
 
-// Nodes lists the nodes after the payer, as htlc.DecryptFailure wants them.
+// Nodes lists the nodes after the payer, in the order of htlc.Onion.Secrets.
 func (r *Route) Nodes() []types.NodeID {
 	nodes := make([]types.NodeID, len(r.Hops))
 	for i, h := range r.Hops {
@@ -174,12 +174,12 @@ func (r *Route) Onion(final htlc.Payload) []htlc.OnionHop {
 			if final.Total == 0 {
 				final.Total = h.Amount
 			}
-			hops[i] = htlc.OnionHop{Node: h.Node, Payload: final}
+			hops[i] = htlc.OnionHop{Key: h.Key, Payload: final}
 			continue
 		}
 		next := r.Hops[i+1]
-		hops[i] = htlc.OnionHop{Node: h.Node, Payload: htlc.Payload{Kind: htlc.Forward,
-			Next: htlc.Short(next.Channel), Amount: next.Amount, Expiry: next.Expiry}}
+		hops[i] = htlc.OnionHop{Key: h.Key, Payload: htlc.Payload{Kind: htlc.Forward,
+			Next: htlc.Short(next.Channel), Amount: next.Amount, Expiry: next.Expiry, Reserve: next.Reserve}}
 	}
 	return hops
 }

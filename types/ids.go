@@ -86,8 +86,8 @@ func (k PubKey) String() string { return hex.EncodeToString(k[:]) }
 // Parse decompresses the key; it fails for bytes that are not a point on the curve. About 12 us.
 func (k PubKey) Parse() (*btcec.PublicKey, error) { return btcec.ParsePubKey(k[:]) }
 
-// NodeID names a daemon: its secp256k1 node key, which is its libp2p identity, its address in
-// onion packets and the signer of its channel announcements. The text form is the libp2p peer id.
+// NodeID names a daemon: its secp256k1 node key, which is its libp2p identity and the signer of its
+// channel announcements. The text form is the libp2p peer id.
 type NodeID PubKey
 
 // peerIDPrefix is multihash(identity, 37 bytes) of the libp2p protobuf {type: Secp256k1, data: 33 bytes}

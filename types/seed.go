@@ -14,16 +14,21 @@ import (
 type Seed [64]byte
 
 // derive returns 32 bytes for a label. The label is public; different labels give independent keys.
-func (s Seed) derive(label string) [32]byte {
-	b, err := hkdf.Key(sha256.New, s[:], []byte("chand seed v1"), label, 32)
+func (s Seed) derive(label string) [32]byte { return [32]byte(s.expand(label, 32)) }
+
+func (s Seed) expand(label string, size int) []byte {
+	b, err := hkdf.Key(sha256.New, s[:], []byte("chand seed v1"), label, size)
 	if err != nil { // only for a length beyond HKDF's limit
 		panic(err)
 	}
-	return [32]byte(b)
+	return b
 }
 
-// NodeKey is the secp256k1 key of the daemon's libp2p identity and onion address.
+// NodeKey is the secp256k1 key of the daemon's libp2p identity.
 func (s Seed) NodeKey() *btcec.PrivateKey { return s.secp("node") }
+
+// OnionSecret is what package htlc makes the secret scalar of the node's OnionKey from: 64 bytes, so that reducing them leaves no bias.
+func (s Seed) OnionSecret() [64]byte { return [64]byte(s.expand("onion", 64)) }
 
 // AccountSecret is the ed25519 seed (RFC 8032) of the ledger account.
 func (s Seed) AccountSecret() [32]byte { return s.derive("ledger account") }

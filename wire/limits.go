@@ -13,7 +13,7 @@ const (
 	MaxLocks = 966
 	// MaxText bounds free text in messages.
 	MaxText = 512
-	// OnionSize is the size of a Sphinx packet (BOLT 4: version, key, 1,300 bytes of hops, HMAC).
+	// OnionSize is the size of a Sphinx packet, as in BOLT 4 (docs/onion.md).
 	OnionSize = 1366
 	// MaxReason bounds an onion-encrypted failure (BOLT 4: 292 bytes, ours may carry longer text).
 	MaxReason = 1024

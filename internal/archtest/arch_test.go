@@ -36,7 +36,7 @@ var impure = []string{"os", "net", "time", "context", "log", "sync", "math/rand"
 var timeAllowed = []string{"types"}
 
 // ruleLibraries are the third-party modules that rings 0 and 1 may use: curves, Bitcoin's codecs, encodings, the query language.
-var ruleLibraries = []string{"github.com/btcsuite/btcd/", "github.com/lightningnetwork/lightning-onion", "github.com/oasisprotocol/curve25519-voi/",
+var ruleLibraries = []string{"github.com/btcsuite/btcd/", "github.com/oasisprotocol/curve25519-voi/",
 	"github.com/fxamacker/cbor/", "github.com/ipfs/go-cid", "github.com/multiformats/go-multihash", "cel.dev/cel-go/", "golang.org/x/crypto/"}
 
 type pkg struct {
