@@ -3,6 +3,7 @@ package chand
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/eschaton-network/chand/chand/library"
 	"github.com/eschaton-network/chand/chand/stamper"
@@ -27,6 +28,7 @@ func Check(s Reader) error {
 	c.outbox()
 	c.locks()
 	c.payments()
+	c.streams()
 	c.others()
 	if err := tower.Check(s); err != nil {
 		c.bad("%w", err)
@@ -184,6 +186,44 @@ func (c *checker) payments() {
 			c.bad("escrow/%s: %s of %s does not fit its key", key, e.ID, e.Amount)
 		}
 	})
+}
+
+// streams wants the records of a stream to add up to its sums. Old parts may have been removed.
+func (c *checker) streams() {
+	sums := map[string]streamRecord{}
+	each(c, bucketStreamPart, func(key string, p streamPart) {
+		amounts, err := unpackAmounts(p.Amounts)
+		if err != nil || len(amounts) == 0 || p.First == 0 {
+			c.bad("streampart/%s: %d payments from number %d: %v", key, len(amounts), p.First, err)
+			return
+		}
+		stream := key[:max(0, strings.LastIndexByte(key, '/'))]
+		v := sums[stream]
+		v.Parts, v.Count, v.Total = v.Parts+1, v.Count+uint64(len(amounts)), sumUp(v.Total, amounts)
+		v.Next, v.Version = max(v.Next, p.First+uint64(len(amounts))), p.Version
+		sums[stream] = v
+	})
+	each(c, bucketStream, func(key string, v streamRecord) {
+		sum := sums[key]
+		delete(sums, key)
+		sent := key == sentStream(v.Stream)
+		switch {
+		case !sent && key != receivedStream(v.Channel, v.Stream):
+			c.bad("stream/%s holds %s", key, v.Stream)
+		case sum.Parts > v.Parts || sum.Count > v.Count || sum.Total > v.Total || sum.Next > v.Next || v.Paid >= v.Next:
+			c.bad("stream/%s: %d payments of %s up to %d, but its parts have %d of %s up to %d", key, v.Count, v.Total, v.Next, sum.Count, sum.Total, sum.Next)
+		case sum.Parts == v.Parts && (sum.Count != v.Count || sum.Total != v.Total || sum.Next != v.Next || sum.Version != v.Version):
+			c.bad("stream/%s: %d payments of %s up to %d, but all its parts have %d of %s up to %d", key, v.Count, v.Total, v.Next, sum.Count, sum.Total, sum.Next)
+		case sent && v.Count != v.Next-1:
+			c.bad("stream/%s: %d payments with numbers up to %d", key, v.Count, v.Next)
+		}
+		if s, ok := c.channels[v.Channel]; !ok || s.Current.Epoch == v.Epoch && v.Version > s.Current.Number {
+			c.bad("stream/%s: version %d of channel %s, which is not there", key, v.Version, v.Channel)
+		}
+	})
+	for key := range sums {
+		c.bad("streampart/%s belongs to no stream", key)
+	}
 }
 
 func (c *checker) others() {

@@ -95,6 +95,7 @@ type Daemon struct {
 	restoring atomic.Int32 // channels that have not saved yet that the store is a backup
 	keys      keyLocks
 	signers   signers
+	streams   streams
 
 	mu      sync.Mutex
 	runners map[types.ChannelID]*runner // guarded by mu; by id, and by temporary id while opening

@@ -67,6 +67,13 @@ func (d *Daemon) Subscribe() (events <-chan Event, cancel func(), err error) {
 	}, nil
 }
 
+// watched tells whether anybody reads events.
+func (b *bus) watched() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.subs) > 0
+}
+
 func (d *Daemon) emit(kind, text string, item any) {
 	d.events.publish(Event{Type: kind, Time: d.now(), Text: text, Item: item})
 }

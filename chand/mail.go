@@ -17,6 +17,8 @@ type (
 	mailLink struct{ up bool }
 	// mailRequest asks for one operation.
 	mailRequest struct{ *request }
+	// mailStream says that a stream has payments to be signed.
+	mailStream struct{ s *outStream }
 	// mailOutcome tells how the downstream half of a forwarded lock ended: preimage known, or returned.
 	mailOutcome struct {
 		lock     uint64 // of the peer, in this channel

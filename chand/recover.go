@@ -18,7 +18,8 @@ func newRunner(d *Daemon, peer types.NodeID) *runner {
 	return &runner{d: d, log: d.Log.With("owner", "runner", "peer", peer), peer: peer, fromPeer: make(chan any, peerQueue),
 		blocks: make(chan ledger.BlockEvents, blockQueue), box: newMailbox[any](maxCommands), over: make(chan struct{}),
 		releases: make(map[uint64]types.Preimage), outgoing: make(map[uint64]*outgoing), incoming: make(map[uint64]*incomingRecord),
-		pays: make(map[types.Hash]*payment), receipts: receipts{ring: make(map[uint64]types.Preimage)}}
+		pays: make(map[types.Hash]*payment), receipts: receipts{ring: make(map[uint64]types.Preimage)},
+		inStreams: make(map[types.Hash]*streamRecord)}
 }
 
 // loadEscrows reads the escrows that are not over. Their runners find them by their locks.

@@ -64,8 +64,12 @@ type runner struct {
 	pays     map[types.Hash]*payment // Pay operations whose receipt is missing
 	spont    []*payment              // spontaneous Pay operations not yet acknowledged, by version
 	receipts receipts
-	height   types.Height
-	opened   []chan<- error // waiters for the opening to be agreed
+	streams  []*outStream // being sent over this channel
+	ready    []*outStream // of them those with payments that are not signed
+	// inStreams are the received streams that were met lately, as they are saved.
+	inStreams map[types.Hash]*streamRecord
+	height    types.Height
+	opened    []chan<- error // waiters for the opening to be agreed
 }
 
 // batch collects what a round of inputs did, until it is saved.
@@ -74,9 +78,11 @@ type batch struct {
 	save   bool
 	info   bool // the chanRecord changed
 	writes []types.Write
-	send   []wire.Message
-	chain  []channel.ChainAction
-	after  []func()
+	// streams are records to be saved as they stand at the end of the batch.
+	streams []touched
+	send    []wire.Message
+	chain   []channel.ChainAction
+	after   []func()
 }
 
 func (b *batch) write(w ...types.Write) { b.writes = append(b.writes, w...) }
@@ -207,6 +213,9 @@ func (r *runner) commit(ctx context.Context, b *batch) error {
 	if b.save {
 		writes = append(writes, types.Write{Bucket: bucketChannel, Key: id.String(), Value: b.state.Encode()})
 	}
+	for _, t := range b.streams {
+		writes = append(writes, put(bucketStream, t.key, *t.rec))
+	}
 	if len(writes) == 0 {
 		return nil
 	}
@@ -333,6 +342,7 @@ func (r *runner) take(b *batch, in any) {
 		_, err = r.step(b, channel.Message{Msg: m.msg})
 		if _, update := m.msg.(*wire.Update); update && err == nil && b.state.Phase == phase {
 			r.d.signers.met(b.state.Keys[b.state.Side.Other()].Fund)
+			r.acked(b, b.state.Held.Number) // who signs on has saved what came before, even if its word of that was lost
 		}
 		if _, ack := m.msg.(*wire.Ack); ack && err == nil && b.state.Phase == phase {
 			// What an acknowledgement says is asked for again on every new link: it waits for the next save. Payments that it
@@ -349,6 +359,10 @@ func (r *runner) take(b *batch, in any) {
 		r.block(b, m)
 	case mailRequest:
 		r.enqueue(b, m.request)
+	case mailStream:
+		if slices.Contains(r.streams, m.s) && !slices.Contains(r.ready, m.s) {
+			r.ready = append(r.ready, m.s)
+		}
 	case mailOutcome:
 		r.outcome(b, m)
 	case mailRelease:

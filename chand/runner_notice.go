@@ -3,6 +3,7 @@ package chand
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/eschaton-network/chand/channel"
 	"github.com/eschaton-network/chand/types"
@@ -18,6 +19,8 @@ func (r *runner) notice(b *batch, n channel.Notice) {
 		b.then(func() { r.d.channelOpened(r) })
 	case channel.Received:
 		r.received(b, v.Pay)
+	case channel.Streamed:
+		r.streamed(b, v)
 	case channel.LockAdded:
 		r.lockAdded(b, v)
 	case channel.PreimageKnown:
@@ -29,10 +32,7 @@ func (r *runner) notice(b *batch, n channel.Notice) {
 	case channel.LockReturned:
 		r.lockReturned(b, v.Lock, v.Reason)
 	case channel.Acked:
-		for len(r.spont) > 0 && r.spont[0].version() <= v.Version {
-			r.spont[0].succeed(b, types.Preimage{})
-			r.spont = r.spont[1:]
-		}
+		r.acked(b, v.Version)
 	case channel.Receipts:
 		for _, p := range v.Preimages {
 			if pay := r.pays[p.Hash()]; pay != nil {
@@ -55,6 +55,7 @@ func (r *runner) notice(b *batch, n channel.Notice) {
 		})
 	case channel.Closed:
 		r.closed(b, v.Agreed)
+		r.streamsClosed(b, v.Agreed)
 	case channel.PhaseChanged:
 		if v.To == channel.PhaseFunding { // agreed: both can be refunded
 			if r.info.OpenKey != "" {
@@ -67,13 +68,28 @@ func (r *runner) notice(b *batch, n channel.Notice) {
 				p.unsure(b, textUnsure)
 			}
 		}
+		if v.To > channel.PhaseOpen {
+			for _, s := range slices.Clone(r.streams) {
+				r.failStream(b, s, streamOver(&b.state))
+			}
+		}
 		b.then(func() { r.d.phaseChanged(r, v.To) })
 	case channel.Announceable:
 		r.info.Announce, b.info = wire.Encode(&v.Sigs), true
 		b.then(func() { r.d.announcer.box.force(mailSigs{r, v.Sigs}) })
 	case channel.Resynced:
 		r.resynced(b, v.Gone)
+		r.streamsResynced(b)
 	}
+}
+
+// acked: the peer has saved this side's updates up to a version.
+func (r *runner) acked(b *batch, version uint32) {
+	for len(r.spont) > 0 && r.spont[0].version() <= version {
+		r.spont[0].succeed(b, types.Preimage{})
+		r.spont = r.spont[1:]
+	}
+	r.streamsAcked(b, version)
 }
 
 // opened1: the preimage of a lock that this side funds is known. Whoever asked for the lock hears of it at once; the lock stays open until

@@ -14,6 +14,7 @@ type planned struct {
 	op      wire.Op
 	req     *request // nil for operations that the runner itself wants
 	dropped func()   // own operation that the automaton refuses: forget it
+	stream  *outStream
 }
 
 // propose merges everything that waits into one update while this side holds the turn (more when a limit splits it), asks for
@@ -111,6 +112,7 @@ func (r *runner) plan(b *batch) []planned {
 			return list
 		}
 	}
+	r.planStreams(b, list, add)
 	return list
 }
 
@@ -164,6 +166,9 @@ func (r *runner) placed(b *batch, plan []planned, u *wire.Update) {
 				r.unrefund(b, op)
 			}
 		}
+		if p.stream != nil {
+			r.streamSigned(b, p.stream, u, u.Ops[i].(wire.PayStream))
+		}
 		if p.req == nil {
 			continue
 		}
@@ -202,6 +207,11 @@ func (r *runner) drop(b *batch, p planned, err error) {
 			p.req.fail(&Error{Code: CodeRefused, Text: err.Error(), Next: "pay less, wait for open payments to end, or use another channel",
 				Money: noMoneyMoved, Err: err})
 		})
+		return
+	}
+	if p.stream != nil {
+		r.failStream(b, p.stream, &Error{Code: CodeRefused, Text: err.Error(), Next: "go on over another channel, with another key",
+			Money: "what was paid before stays paid; nothing else moved", Err: err})
 		return
 	}
 	r.log.Warn("an operation is dropped", "op", p.op, "why", err)
