@@ -48,6 +48,8 @@ type Config struct {
 	TowerPrice types.Amount
 	// TowerEvery is after how many updates of a channel the watchtowers in use get its newest version before the next block. 0: each block only.
 	TowerEvery uint32
+	// RenewAt is the version number from which on a channel begins a new epoch. 0: shortly before the last one.
+	RenewAt uint32
 	// Restored says that the store came from a backup and may be old: channels sign nothing before both sides agreed anew.
 	Restored bool
 }

@@ -266,6 +266,20 @@ func (p *payment) unsure(b *batch, text string) {
 	})
 }
 
+// renumbered is called by a runner: versions count from 1 again, and the Pay operation is part of that one.
+func (p *payment) renumbered(b *batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over || p.rec.Attempt == nil {
+		return
+	}
+	a := *p.rec.Attempt
+	a.Version = 1
+	p.rec.Attempt = &a
+	b.write(p.writes()...)
+	b.then(p.show)
+}
+
 // placed is called by a runner that signs a lock for the payment: it returns what to save beside the lock's own record.
 func (p *payment) placed(at place, a *Attempt) []types.Write {
 	p.mu.Lock()

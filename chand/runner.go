@@ -219,7 +219,8 @@ func (r *runner) commit(ctx context.Context, b *batch) error {
 	if len(writes) == 0 {
 		return nil
 	}
-	writes = append(writes, r.lazy...)
+	// What waited comes first: in a new epoch the numbers of updates come again, and what is deleted then must not be the new ones.
+	writes = append(r.lazy, writes...)
 	r.lazy = nil
 	if err := r.d.Store.Commit(ctx, writes...); err != nil {
 		return fmt.Errorf("saving the channel's new state: %w", err)
@@ -537,6 +538,7 @@ func (r *runner) env() channel.Env {
 		Height: r.height, Now: r.d.now(), Genesis: r.d.genesis,
 		Keys:       r.ownKeys(),
 		Tables:     r.d.signers.table,
+		RenewAt:    r.d.cfg.RenewAt,
 		HasAccount: func(id types.AccountID) bool { _, err := r.d.Chain.Account(id); return err == nil },
 		FundSign:   func(body ledger.ContractBody) [64]byte { return body.SignAsFunder(secret, r.d.genesis) },
 	}

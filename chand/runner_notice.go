@@ -211,7 +211,10 @@ func (r *runner) lockReturned(b *batch, l channel.Lock, reason []byte) {
 // closed: nothing is left on chain. What still waits for a word of the peer is decided by the version that settled.
 func (r *runner) closed(b *batch, agreed bool) {
 	r.info.Closed, b.info = r.d.now(), true
-	moved := func(p *payment) bool { return agreed || b.state.OnChain.Version >= p.version() }
+	at := &b.state.OnChain
+	moved := func(p *payment) bool {
+		return agreed || at.Epoch == b.state.Current.Epoch && at.Version >= p.version()
+	}
 	for h, p := range r.pays {
 		delete(r.pays, h)
 		if moved(p) {
@@ -245,7 +248,8 @@ func (r *runner) agreed(err error) {
 	r.opened = nil
 }
 
-// resynced: after a loss of data the peer and we agreed on a new state. Payments whose locks vanished can't be told about. Locks that
+// resynced: the peer and we agreed on a new epoch, in which versions count from 1 again, and what we had signed is part of its first one.
+// After a loss of data locks may differ. Payments whose locks vanished can't be told about. Locks that
 // nobody here remembers get a record and are never given back, as what they were for may still be paid in another channel.
 func (r *runner) resynced(b *batch, gone []channel.Lock) {
 	for _, l := range gone {
@@ -264,6 +268,13 @@ func (r *runner) resynced(b *batch, gone []channel.Lock) {
 			}
 			r.dropOutgoing(b, l.ID)
 		}
+	}
+	for _, p := range r.spont {
+		p.succeed(b, types.Preimage{})
+	}
+	r.spont = nil
+	for _, p := range r.pays {
+		p.renumbered(b)
 	}
 	for _, l := range b.state.Current.Locks {
 		switch {

@@ -27,7 +27,8 @@ func TestResyncNumbers(t *testing.T) {
 		r := &wire.Resync{ID: s[0].ID, Base: wireVersion(&s[0].Held.Version), BaseSig: s[0].Held.Sig, Turn: 1, NextLock: [2]uint64{2, 1}}
 		change(&v, r)
 		var err error
-		if r.Sig, err = s[0].sign(env[0].Keys.Fund, &v, false); err != nil {
+		signed := first(v)
+		if r.Sig, err = s[0].sign(env[0].Keys.Fund, &signed, false); err != nil {
 			t.Fatal(err)
 		}
 		r.State = wireVersion(&v)

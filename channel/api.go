@@ -118,6 +118,8 @@ type Env struct {
 	// HasAccount tells whether the ledger has an account, asked in the opening: the ledger takes no transaction that pays an
 	// account that does not exist, and none is ever removed. nil: not asked.
 	HasAccount func(types.AccountID) bool
+	// RenewAt is the version number from which on a new epoch is agreed on; 0: a million below MaxNumber. Tests set it low.
+	RenewAt uint32
 	// Account signs the contract body as a funder: it returns the ed25519 signature for a body (package ledger).
 	FundSign func(ledger.ContractBody) [64]byte
 	// Tables gives the table of a key that signs often, or nil: updates are verified faster with it. nil: there are none.
@@ -213,7 +215,8 @@ type (
 	Failed struct{ Text string }
 	// Closed: nothing of this channel is left on chain for this side. Agreed: by the final (cooperative) refund.
 	Closed struct{ Agreed bool }
-	// Resynced: after a loss of data here or at the peer, both have agreed on the state in a new epoch. Gone are locks of the
+	// Resynced: after a loss of data here or at the peer, or because version numbers ran low, both have agreed on the state in a new
+	// epoch, as its version 1. Everything that this side knew to have signed is part of it, and the outbox is empty. Gone are locks of the
 	// old state that are not in the new one (how they ended only the lost disk knew); new locks in State have no onion or memo, so
 	// they must be matched by hash with other channels' locks before anything is given back.
 	Resynced struct{ Gone []Lock }

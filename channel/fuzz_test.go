@@ -111,7 +111,7 @@ func messagesFor(id types.ChannelID) []wire.Message {
 		&wire.Update{ID: id, Version: 5, Ops: []wire.Op{wire.Pay{Amount: 1}}}, &wire.Ack{ID: id, Version: 4}, &wire.TurnRequest{ID: id},
 		&wire.Yield{ID: id, Version: 4, Turn: 3}, &wire.Reveal{ID: id, Preimages: []types.Preimage{preimage("y"), preimage("z")}},
 		&wire.Receipt{ID: id, Preimages: []types.Preimage{preimage("y")}}, &wire.Reestablish{ID: id, Version: 3, Epoch: 30_000_000, Turn: 2},
-		&wire.Resync{ID: id, State: wire.VersionState{Epoch: 30_000_010, Version: 4}}, &wire.Agree{ID: id, Epoch: 30_000_010, Version: 4},
+		&wire.Resync{ID: id, State: wire.VersionState{Epoch: 30_000_010, Version: 4}}, &wire.Agree{ID: id, Epoch: 30_000_010},
 		&wire.CloseRequest{ID: id}, &wire.CloseSign{ID: id, Version: 3}, &wire.Fault{ID: id, Text: "x"}, &wire.AnnounceSigs{ID: id},
 		&wire.Open{Temp: id}, &wire.Accept{Temp: id}, &wire.Refuse{ID: id}, &wire.OpenRefund{ID: id}, &wire.OpenFund{ID: id},
 	}

@@ -154,6 +154,7 @@ type party struct {
 	notices []channel.Notice // since the last take
 	history []channel.Signed // every version ever held: what a cheater could publish
 	onNote  func(channel.Notice)
+	renewAt uint32 // version number at which a new epoch begins; 0: as it is meant
 }
 
 func testKeys(name string) channel.Keys {
@@ -177,7 +178,7 @@ func (p *party) partyKeys() wire.PartyKeys {
 
 func (p *party) env() channel.Env {
 	genesis := p.w.ledger.Params().Genesis
-	return channel.Env{Height: p.height, Now: genesisTime + types.Time(p.height), Keys: p.keys, Genesis: genesis,
+	return channel.Env{Height: p.height, Now: genesisTime + types.Time(p.height), Keys: p.keys, Genesis: genesis, RenewAt: p.renewAt,
 		FundSign: func(b ledger.ContractBody) [64]byte { return b.SignAsFunder(p.w.secrets[p.account], genesis) }}
 }
 

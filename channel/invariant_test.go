@@ -3,6 +3,7 @@ package channel
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -295,17 +296,20 @@ func TestEpochsStayNear(t *testing.T) {
 	now := uint32(env[0].Now / 60)
 	for i := 0; ; i++ {
 		a, b := &s[0], &s[1]
-		a.Link = LinkWaits
+		a.Link, b.Restored = LinkWaits, true
 		hello := &wire.Reestablish{ID: a.ID, Epoch: b.Current.Epoch, Version: b.Current.Number, Turn: b.Turn, Restored: true}
 		next, fx, err := Step(*a, Message{hello}, env[0])
 		if err != nil {
 			t.Fatal(err)
 		}
 		if next.Phase == PhaseClosing {
-			if i < 20 || len(fx.Chain) != 1 {
+			if i < 7 || len(fx.Chain) != 1 {
 				t.Fatalf("closed after %d repairs with %d transactions", i, len(fx.Chain))
 			}
 			break
+		}
+		if next.Offered <= now+restoredAhead {
+			t.Fatalf("epoch %d may be one that the peer has forgotten", next.Offered)
 		}
 		*a, b.Link = next, LinkWaits
 		if *b, fx, err = Step(*b, Message{fx.Send[1].(*wire.Resync)}, env[1]); err != nil || b.Phase != PhaseOpen {
@@ -313,6 +317,54 @@ func TestEpochsStayNear(t *testing.T) {
 		}
 		if *a, _, err = Step(*a, Message{fx.Send[0].(*wire.Agree)}, env[0]); err != nil || a.Current.Epoch > now+maxEpochAhead {
 			t.Fatal(err, a.Current.Epoch)
+		}
+	}
+}
+
+// TestLastNumber: at the end of the numbers the holder of the turn begins a new epoch; while the clock is behind the epochs nothing can be
+// signed, and the refusal says so.
+func TestLastNumber(t *testing.T) {
+	for _, number := range []uint32{renewAt - 1, renewAt, MaxNumber - 1, MaxNumber} {
+		for _, early := range []bool{false, true} {
+			s, env := openPair(t, 100, 100, wire.Rules{})
+			for i := range s {
+				s[i].Current.Number = number
+			}
+			for i := range s {
+				sig, err := s[1-i].sign(env[1-i].Keys.Fund, &s[1-i].Current, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s[i].Held, s[i].Acked = Signed{s[i].Current, sig}, number
+				if early {
+					env[i].Now = types.Time(s[i].Current.Epoch-maxEpochAhead) * 60
+				}
+			}
+			next, fx, err := Step(s[0], Propose{[]wire.Op{wire.Pay{Amount: 1}}}, env[0])
+			switch {
+			case early && number == MaxNumber:
+				if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "last one") {
+					t.Errorf("the update after the last: %v", err)
+				}
+			case early || number < renewAt:
+				if err != nil || next.Current.Number != number+1 || next.Offered != 0 {
+					t.Errorf("update %d: %v", number+1, err)
+				}
+			default:
+				if !errors.Is(err, ErrWindow) {
+					t.Errorf("update %d instead of a new epoch: %v", number+1, err)
+				}
+				if next, fx, err = Step(s[0], Block{}, env[0]); err != nil || next.Offered == 0 || len(fx.Send) != 1 {
+					t.Fatalf("no new epoch at version %d: %v", number, err)
+				}
+				peer, fx, err := Step(s[1], Message{fx.Send[0].(*wire.Resync)}, env[1])
+				if err != nil || peer.Current.Number != 1 {
+					t.Fatal(err, peer.Why)
+				}
+				if next, _, err = Step(next, Message{fx.Send[0].(*wire.Agree)}, env[0]); err != nil || !next.Current.same(&peer.Current) {
+					t.Fatal(err)
+				}
+			}
 		}
 	}
 }
@@ -337,6 +389,7 @@ func TestResyncCantTake(t *testing.T) {
 		"takes":        func(r *wire.Resync) { r.State.Version, r.State.Balance = 9, [2]types.Amount{100, 100} },
 		"sum":          func(r *wire.Resync) { r.State.Balance[0]++ },
 		"far epoch":    func(r *wire.Resync) { r.State.Epoch += 1000 },
+		"old epoch":    func(r *wire.Resync) { r.Base.Epoch-- },
 		"base":         func(r *wire.Resync) { r.Base.Balance = [2]types.Amount{200, 0} },
 		"no signature": func(r *wire.Resync) {},
 	} {
@@ -344,7 +397,7 @@ func TestResyncCantTake(t *testing.T) {
 		v.Epoch = uint32(env[0].Now/60) + 2
 		r := &wire.Resync{ID: s[0].ID, Base: wireVersion(&base.Version), BaseSig: baseSig, State: wireVersion(&v), Turn: s[0].Turn, NextLock: s[0].NextLock}
 		change(r)
-		w := s[1].fromWire(&r.State)
+		w := first(s[1].fromWire(&r.State))
 		if name != "no signature" {
 			var err error
 			if r.Sig, err = s[0].sign(env[0].Keys.Fund, &w, false); err != nil {

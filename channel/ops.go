@@ -37,7 +37,7 @@ type returnedLock struct {
 func (s *State) apply(signer Side, ops []wire.Op) (Version, change, error) {
 	v := s.Current
 	if v.Number >= MaxNumber {
-		return v, change{}, fmt.Errorf("version number %d is the last one; close and reopen the channel", v.Number)
+		return v, change{}, fmt.Errorf("version number %d is the last one of this epoch, and the peer has not yet agreed on a new one; wait for that, or close the channel: its money is safe and goes to both by this version", v.Number)
 	}
 	v.Number++
 	v.Locks = slices.Clone(v.Locks)

@@ -55,13 +55,14 @@ func (m *machine) reestablish(p *wire.Reestablish) error {
 	switch {
 	case s.Phase == PhaseFinishing:
 		return m.finishAgain(p, theirs)
-	case p.Offered != 0 && p.Offered == s.Current.Epoch:
-		// Agreed here, not seen there: the peer sends its Resync again.
-	case s.Offered != 0 && p.Epoch <= s.Offered:
+	case !p.Restored && p.Offered >= s.Current.Epoch && p.Offered > s.Offered:
+		// Not seen here, or agreed here and not seen there: the peer sends its Resync again.
+	case !s.Restored && s.Offered > p.Offered && p.Epoch <= s.Offered && (p.Epoch != s.Current.Epoch || p.Version <= s.Current.Number):
 		m.sendResync() // not answered yet
-	case theirs && (!mine || m.ahead(p)):
-		m.offer()
-	case mine:
+	case m.unseen(p):
+	case (mine || theirs) && m.ahead(p, mine, theirs):
+		m.offer(p)
+	case mine || theirs:
 		// The peer has more than this side: it sends a Resync.
 	case p.Version == s.Current.Number && p.StateHash != stateHash(s.ID, &s.Current):
 		m.fault(fmt.Sprintf("both sides are at version %d but their contents differ", p.Version))
@@ -85,14 +86,34 @@ func (m *machine) lost(p *wire.Reestablish) (mine, theirs bool) {
 	return mine, theirs
 }
 
-// ahead decides which side's state is offered when both have lost data.
-func (m *machine) ahead(p *wire.Reestablish) bool {
+// unseen handles a side that was restored and yet has updates that the other never saw, as it stopped between saving and sending: first
+// these are sent again and taken, then the link begins anew (see ack).
+func (m *machine) unseen(p *wire.Reestablish) bool {
 	s := &m.s
-	if p.Epoch != s.Current.Epoch || p.Version != s.Current.Number {
-		return s.Current.after(p.Epoch, p.Version)
+	switch {
+	case p.Epoch != s.Current.Epoch || s.Offered != 0 || p.Offered != 0:
+		return false
+	case s.Restored && !p.Restored && p.Version < s.Current.Number && p.Version >= s.Held.Number:
+		m.fx.Resend = p.Version + 1
+		return true
+	case p.Restored && !s.Restored && p.Version > s.Current.Number && !s.MyTurn():
+		s.Link = LinkIsReady
+		return true
 	}
-	if p.Restored != s.Restored {
-		return p.Restored
+	return false
+}
+
+// ahead decides which side's state is offered after a loss of data: the newest one, and never that of a side that was restored to one that
+// was not, as this one takes no epoch that is high enough.
+func (m *machine) ahead(p *wire.Reestablish, mine, theirs bool) bool {
+	s := &m.s
+	switch {
+	case s.Restored && !p.Restored:
+		return false
+	case p.Epoch != s.Current.Epoch || p.Version != s.Current.Number:
+		return s.Current.after(p.Epoch, p.Version)
+	case mine != theirs:
+		return theirs
 	}
 	return m.me() == Opener
 }
@@ -143,29 +164,80 @@ func (m *machine) finishAgain(p *wire.Reestablish, lost bool) error {
 	return nil
 }
 
-// offer proposes the newest state under a new epoch to a peer that has lost data. Until it agrees nothing is signed, so that
-// no forgotten higher number can supersede what follows.
-func (m *machine) offer() {
-	s := &m.s
-	epoch := max(uint32(m.env.Now/60), s.Current.Epoch+1, s.Offered+1)
+// nextEpoch is the epoch that this side can offer now: above least and everything that it knows of.
+func (m *machine) nextEpoch(least uint32) uint32 {
+	epoch := max(uint32(m.env.Now/60), m.s.Current.Epoch+1, m.s.Offered+1, least)
 	if epoch&1 != uint32(m.me()) { // the two sides never offer the same epoch
 		epoch++
 	}
-	if now := uint32(m.env.Now / 60); epoch > now+maxEpochAhead {
-		// The ledger takes no epoch that lies far in the future: a peer that could push ours there could publish an
-		// old version that we could not supersede.
-		m.stop(fmt.Sprintf("the peer has asked for new epochs until they lie in the future (%d, it is %d now)", epoch, now))
+	return epoch
+}
+
+// checkEpoch wants a new epoch that is near the clock: the ledger takes none from far ahead, so a peer that could push ours there could
+// publish an old version that we could not supersede. A side that was restored wants it above all that it may have signed and forgotten.
+func (m *machine) checkEpoch(epoch uint32, restored bool) error {
+	now, known := uint32(m.env.Now/60), m.s.Current.Epoch
+	switch {
+	case epoch > now+maxEpochAhead || !restored && epoch > now+restoredAhead && epoch > known+2:
+		return fmt.Errorf("epoch %d (minutes since 1970) lies in the future, it is %d now; check the clock", epoch, now)
+	case restored && epoch <= now+restoredAhead:
+		return fmt.Errorf("epoch %d is too low after a loss of data, what was forgotten may be higher: want one above %d; check the clock", epoch, now+restoredAhead)
+	}
+	return nil
+}
+
+// offer proposes the newest state under a new epoch after a loss of data on either side. Until the peer agrees nothing is signed, so that
+// no forgotten higher number can supersede what follows.
+func (m *machine) offer(p *wire.Reestablish) {
+	least, restored := p.Offered+1, m.s.Restored || p.Restored
+	if restored {
+		least = max(least, uint32(m.env.Now/60)+(restoredAhead+maxEpochAhead)/2) // in the middle: clocks differ
+	}
+	epoch := m.nextEpoch(least)
+	if err := m.checkEpoch(epoch, restored); err != nil {
+		m.stop(fmt.Sprintf("no new epoch can be agreed on with the peer: %v", err))
 		return
 	}
-	s.Offered, m.fx.Save = epoch, true
+	m.offerEpoch(epoch)
+}
+
+func (m *machine) offerEpoch(epoch uint32) {
+	m.s.Offered, m.fx.Save = epoch, true
 	m.sendResync()
+}
+
+// renewalDue tells whether version numbers run low and this side is the one to offer the newest state as version 1 of a new epoch.
+// It waits while the clock is behind the epochs, as then there are numbers left.
+func (m *machine) renewalDue() bool {
+	s, at := &m.s, m.env.RenewAt
+	if at == 0 {
+		at = renewAt
+	}
+	if s.Current.Number < at || m.canSign() != nil {
+		return false
+	}
+	return m.checkEpoch(m.nextEpoch(0), false) == nil
+}
+
+// renew runs after every step: the holder of the turn, whose word alone counts, offers the new epoch as soon as the peer has everything.
+func (m *machine) renew() {
+	if m.s.Phase == PhaseOpen && m.err == nil && m.s.Unacked() == 0 && m.renewalDue() {
+		m.offerEpoch(m.nextEpoch(0))
+	}
+}
+
+// first is the version that both sides sign for a new epoch: the same content, counted from 1 again.
+func first(v Version) Version {
+	v.Number = 1
+	return v
 }
 
 func (m *machine) sendResync() {
 	s := &m.s
 	v := s.Current
 	v.Epoch = s.Offered
-	sig, err := s.sign(m.env.Keys.Fund, &v, false)
+	signed := first(v)
+	sig, err := s.sign(m.env.Keys.Fund, &signed, false)
 	if err != nil {
 		m.void(err)
 		return
@@ -178,10 +250,11 @@ func (m *machine) sendResync() {
 func (m *machine) resync(r *wire.Resync) error {
 	s := &m.s
 	v := s.fromWire(&r.State)
+	agreed := first(v)
 	switch {
 	case s.Link == LinkIsDown:
 		return fmt.Errorf("%w: a repair before the link is agreed", ErrIgnored)
-	case v.same(&s.Held.Version): // agreed before, the peer has not seen it
+	case agreed.same(&s.Held.Version): // agreed before, the peer has not seen it
 		if s.Link == LinkWaits {
 			s.Link = LinkIsReady
 			m.note(LinkReady{})
@@ -197,17 +270,17 @@ func (m *machine) resync(r *wire.Resync) error {
 	}
 	var gone []Lock
 	for _, l := range s.Current.Locks {
-		if i, ok := v.find(l.Key()); ok {
-			v.Locks[i].Preimage = l.Preimage
+		if i, ok := agreed.find(l.Key()); ok {
+			agreed.Locks[i].Preimage = l.Preimage
 		} else {
 			gone = append(gone, l)
 		}
 	}
-	s.Current = v
+	s.Current = agreed
 	s.NextLock = [2]uint64{max(s.NextLock[0], r.NextLock[0]), max(s.NextLock[1], r.NextLock[1])}
 	s.Turn = r.Turn
 	m.repaired(r.Sig, gone)
-	return m.sendAgree(&v)
+	return m.sendAgree(&agreed)
 }
 
 func (m *machine) sendAgree(v *Version) error {
@@ -215,7 +288,7 @@ func (m *machine) sendAgree(v *Version) error {
 	if err != nil {
 		return err
 	}
-	m.send(&wire.Agree{ID: m.s.ID, Epoch: v.Epoch, Version: v.Number, Sig: sig})
+	m.send(&wire.Agree{ID: m.s.ID, Epoch: v.Epoch, Sig: sig})
 	if m.s.Current.Number > v.Number { // signed since, and perhaps not seen
 		m.fx.Resend = v.Number + 1
 	}
@@ -226,11 +299,11 @@ func (m *machine) sendAgree(v *Version) error {
 // proved by this side's own signature, by operations of the peer alone, which can only give.
 func (m *machine) checkResync(r *wire.Resync, v *Version) error {
 	s := &m.s
-	if now := uint32(m.env.Now / 60); v.Epoch > now+maxEpochAhead {
-		return fmt.Errorf("epoch %d (minutes since 1970) lies in the future, it is %d now", v.Epoch, now)
-	}
-	if err := errors.Join(s.checkVersion(v), checkCounters(r, v)); err != nil {
+	if err := errors.Join(m.checkEpoch(v.Epoch, s.Restored), s.checkVersion(v), checkCounters(r, v)); err != nil {
 		return err
+	}
+	if r.Base.Epoch < s.Current.Epoch {
+		return fmt.Errorf("the state comes from epoch %d, this side has agreed on epoch %d", r.Base.Epoch, s.Current.Epoch)
 	}
 	base := s.fromWire(&r.Base)
 	if err := s.checkVersion(&base); err != nil {
@@ -252,19 +325,18 @@ func (m *machine) checkResync(r *wire.Resync, v *Version) error {
 	case !noWorse(&base, &at, m.me()):
 		return fmt.Errorf("version %d takes from this side, compared with %d", at.Number, base.Number)
 	}
-	return s.verify(m.peer(), v, false, r.Sig)
+	agreed := first(*v)
+	return s.verify(m.peer(), &agreed, false, r.Sig)
 }
 
-// checkCounters wants what comes beside the version to fit it, and to be nothing that honest use can have counted up to: a
-// version brings at most wire.MaxOps locks, and turns change hands at most as often as people's patience lasts.
+// checkCounters wants what comes beside the version to fit it, and to be so low that counting on never overflows.
 func checkCounters(r *wire.Resync, v *Version) error {
-	if r.Turn > maxTurn {
-		return fmt.Errorf("turn %d: at most %d", r.Turn, uint64(maxTurn))
+	if r.Turn > maxCounter {
+		return fmt.Errorf("turn %d: at most %d", r.Turn, uint64(maxCounter))
 	}
-	most := 1 + uint64(v.Number)*wire.MaxOps
 	for side, next := range r.NextLock {
-		if next == 0 || next > most {
-			return fmt.Errorf("the next lock of side %d is said to be %d: want 1..%d by version %d", side, next, most, v.Number)
+		if next == 0 || next > maxCounter {
+			return fmt.Errorf("the next lock of side %d is said to be %d: want 1..%d", side, next, uint64(maxCounter))
 		}
 	}
 	for i := range v.Locks {
@@ -275,13 +347,13 @@ func checkCounters(r *wire.Resync, v *Version) error {
 	return nil
 }
 
-// repaired: the current version is now signed by the peer too, in a new epoch.
+// repaired: the current version is now signed by the peer too, as the first of a new epoch.
 func (m *machine) repaired(sig wire.Sig, gone []Lock) {
 	s := &m.s
 	s.Held = Signed{s.Current, sig}
 	s.Acked, s.Offered, s.Restored = s.Current.Number, 0, false
 	s.Link = LinkIsReady
-	m.fx.Save, m.fx.OutboxAcked = true, s.Current.Number
+	m.fx.Save, m.fx.OutboxAcked = true, MaxNumber // numbers begin anew: nothing of the old epoch may stay
 	m.note(Resynced{gone})
 	m.note(LinkReady{})
 	m.resume()
@@ -290,13 +362,13 @@ func (m *machine) repaired(sig wire.Sig, gone []Lock) {
 // agree ends the repair on the side that offered it.
 func (m *machine) agree(a *wire.Agree) error {
 	s := &m.s
-	if s.Offered == 0 || a.Epoch != s.Offered || a.Version != s.Current.Number || s.Link == LinkIsDown {
+	if s.Offered == 0 || a.Epoch != s.Offered || s.Link == LinkIsDown || s.Restored && m.checkEpoch(a.Epoch, true) != nil {
 		return fmt.Errorf("%w: agreement on epoch %d, not offered", ErrIgnored, a.Epoch)
 	}
-	v := s.Current
+	v := first(s.Current)
 	v.Epoch = a.Epoch
 	if err := s.verify(m.peer(), &v, false, a.Sig); err != nil {
-		m.fault(fmt.Sprintf("agreement on version (%d, %d): %v", a.Epoch, a.Version, err))
+		m.fault(fmt.Sprintf("agreement on epoch %d: %v", a.Epoch, err))
 		return nil
 	}
 	s.Current = v

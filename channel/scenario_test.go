@@ -182,6 +182,8 @@ func (st *stage) do(f []string) error {
 		for range number(arg(1)) {
 			st.w.mine(st.a, st.b)
 		}
+	case "renew": // renew N: a new epoch begins at version N
+		st.a.renewAt, st.b.renewAt = uint32(number(arg(1))), uint32(number(arg(1)))
 	case "expect":
 		return st.expect(p, f[2:])
 	default:

@@ -13,14 +13,20 @@ import (
 const (
 	// MaxNumber is the highest version number: one below the one whose nSequence would be final.
 	MaxNumber = 0x7ffffffe
+	// renewAt is the version number from which on the newest state is agreed on in a new epoch, where numbers begin at 1 again. A million
+	// below the last one, so that payments go on while the clock is behind the epochs.
+	renewAt = MaxNumber - 1<<20
 	// MaxUnacked bounds the updates in flight, and with it the outbox on disk and what a new link has to send again.
 	MaxUnacked = 256
 	// maxSideLocks bounds the open locks that one side funds; both together are wire.MaxLocks.
 	maxSideLocks = wire.MaxLocks / 2
 	// maxEpochAhead is how far an agreed epoch may lie in the future, in minutes. The ledger refuses what is two hours ahead.
 	maxEpochAhead = 60
-	// maxTurn bounds the hand-overs that a repair may claim, so that counting on never overflows.
-	maxTurn = 1 << 62
+	// restoredAhead is where the epochs begin, in minutes from now, that are agreed on with a side that was restored from a backup. All
+	// others end there: so what it may have signed and forgotten is in lower epochs than what it agrees on now.
+	restoredAhead = 30
+	// maxCounter bounds the hand-overs and lock numbers that a new epoch may begin with, so that counting on never overflows.
+	maxCounter = 1 << 62
 	// maxOpening bounds how long funds can be bound by an opening, in blocks.
 	maxOpening = 100_000
 )
@@ -63,7 +69,8 @@ type State struct {
 	HasFinal bool
 	// Restored: the state came from a backup and nothing is signed before a Resync.
 	Restored bool
-	// Offered is the epoch of this side's unanswered Resync (0: none); nothing else is signed while it stands.
+	// Offered is the epoch of this side's unanswered Resync (0: none); nothing else is signed while it stands, so that the Resync is
+	// the same whenever it is sent: two versions 1 of one epoch must never be signed.
 	Offered uint32
 
 	// What the chain showed.

@@ -19,6 +19,7 @@ func Step(s State, in Input, env Env) (State, Effects, error) {
 		return s, Effects{}, err
 	}
 	m.agreeClose()
+	m.renew()
 	if m.err != nil {
 		return s, Effects{}, m.err
 	}

@@ -11,7 +11,7 @@ import (
 func (m *machine) canSign() error {
 	switch s := &m.s; {
 	case s.Restored || s.Offered != 0:
-		return fmt.Errorf("%w: the state must first be agreed with the peer in a new epoch, after a loss of data", ErrOffline)
+		return fmt.Errorf("%w: the state must first be agreed with the peer in a new epoch, after a loss of data or as version numbers run low", ErrOffline)
 	case s.Link != LinkIsReady:
 		return ErrOffline
 	case !s.MyTurn():
@@ -33,6 +33,9 @@ func (m *machine) propose(ops []wire.Op, yield bool) error {
 	s := &m.s
 	if s.Unacked() >= MaxUnacked {
 		return fmt.Errorf("%w: %d", ErrWindow, s.Unacked())
+	}
+	if m.renewalDue() {
+		return fmt.Errorf("%w: version numbers run low and a new epoch begins when the peer has acknowledged all of them", ErrWindow)
 	}
 	if len(ops) == 0 {
 		return refuse("an update without operations")
@@ -154,6 +157,9 @@ func (m *machine) gained(ch *change) {
 func (m *machine) ack(a *wire.Ack) error {
 	s := &m.s
 	switch {
+	case s.Restored && s.Link == LinkWaits && a.Version == s.Current.Number: // of what the peer had not seen
+		m.resetLink()
+		return nil
 	case s.Link != LinkIsReady:
 		return fmt.Errorf("%w: an acknowledgement before the link is agreed", ErrIgnored)
 	case a.Version <= s.Acked || a.Version <= s.Held.Number:

@@ -58,7 +58,7 @@ func examples() []Message {
 		&Receipt{ID: h(1), Preimages: pre},
 		&Reestablish{ID: h(1), Epoch: 2, Version: 3, Acked: 4, Turn: 5, StateHash: h(6), Offered: 7, Restored: true, Answer: true},
 		&Resync{ID: h(1), Base: state, BaseSig: sig(2), State: state, Sig: sig(3), Turn: 4, NextLock: [2]uint64{5, 6}},
-		&Agree{ID: h(1), Epoch: 2, Version: 3, Sig: sig(4)},
+		&Agree{ID: h(1), Epoch: 2, Sig: sig(4)},
 		&CloseRequest{ID: h(1)},
 		&CloseSign{ID: h(1), Version: 2, Sig: sig(3)},
 		&Fault{ID: h(1), Text: "version 3: the signature does not fit"},

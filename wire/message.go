@@ -156,14 +156,16 @@ type VersionState struct {
 	Locks          []LockState
 }
 
-// Resync repairs a peer that has lost data: the newest state under a new epoch, and the proof that it is no worse for the
-// receiver than what the receiver itself signed last. Nothing else is signed until the receiver's Agree.
+// Resync offers the newest state as version 1 of a new epoch, to a peer that has lost data or because version numbers run low, with
+// the proof that it is no worse for the receiver than what the receiver itself signed last. Nothing else is signed until the
+// receiver's Agree.
 type Resync struct {
 	ID types.ChannelID
 	// Base is the newest version that the receiver signed, and BaseSig its signature.
 	Base    VersionState
 	BaseSig Sig
-	// State is offered, in a new epoch; Sig is the sender's signature on it.
+	// State is offered: its Epoch is the new one, its Version is the number that it has in Base's epoch. Sig is the sender's signature
+	// on the same content as version 1 of the new epoch.
 	State VersionState
 	Sig   Sig
 	// Turn is agreed with the state; NextLock are the numbers of the sides' next locks.
@@ -171,11 +173,11 @@ type Resync struct {
 	NextLock [2]uint64
 }
 
-// Agree answers a Resync with the receiver's signature on the same version.
+// Agree answers a Resync with the receiver's signature on the same version 1 of Epoch.
 type Agree struct {
-	ID             types.ChannelID
-	Epoch, Version uint32
-	Sig            Sig
+	ID    types.ChannelID
+	Epoch uint32
+	Sig   Sig
 }
 
 // CloseSign carries the signature on the final (agreed) refund that pays out the balances of Version, which has no open

@@ -77,14 +77,11 @@ func (m *Resync) read(r *reader) {
 
 func (*Agree) MessageType() uint16        { return TypeAgree }
 func (m *Agree) Channel() types.ChannelID { return m.ID }
-func (m *Agree) size() int                { return 32 + 2*4 + 64 }
-func (m *Agree) read(r *reader) {
-	m.ID, m.Epoch, m.Version, m.Sig = r.hash(), r.u32(), r.u32(), r.sig()
-}
+func (m *Agree) size() int                { return 32 + 4 + 64 }
+func (m *Agree) read(r *reader)           { m.ID, m.Epoch, m.Sig = r.hash(), r.u32(), r.sig() }
 
 func (m *Agree) append(b []byte) []byte {
-	b = be.AppendUint32(be.AppendUint32(append(b, m.ID[:]...), m.Epoch), m.Version)
-	return append(b, m.Sig[:]...)
+	return append(be.AppendUint32(append(b, m.ID[:]...), m.Epoch), m.Sig[:]...)
 }
 
 func (*CloseRequest) MessageType() uint16        { return TypeCloseRequest }
