@@ -77,7 +77,10 @@ func TestRestoreFromOnePeer(t *testing.T) {
 		w.until("carol is paid", func() bool { return carol.mine(bc) == 63*types.Coin })
 		w.until("bob has his share of the escrow", func() bool { return bob.mine(ab)+bob.mine(bc) >= 154*types.Coin })
 		alice.pay(carol.invoice(types.Coin), PaymentSucceeded)
-		w.until("the mark is gone", func() bool { _, marked, err := load[bool](bob.store, bucketMeta, metaRestored); return err == nil && !marked })
+		w.until("the mark is gone", func() bool {
+			_, marked, err := load[bool](bob.store, bucketMeta, metaRestored)
+			return err == nil && !marked
+		})
 	})
 }
 

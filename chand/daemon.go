@@ -94,6 +94,7 @@ type Daemon struct {
 	peers     *peers
 	towers    *towers
 	storage   *backup.Storage
+	twins     *twins
 	restoring atomic.Int32 // channels that have not saved yet that the store is a backup
 	keys      keyLocks
 	signers   signers
@@ -141,6 +142,7 @@ func New(cfg Config, deps Deps) (*Daemon, error) {
 		func() error { d.shop, err = newShop(d); return err },
 		func() error { d.towers, err = newTowers(d); return err },
 		func() error { d.storage = newStorage(d); return nil },
+		func() error { d.twins, err = newTwins(d); return err },
 		func() error { return d.loadChannels() },
 	} {
 		if err := step(); err != nil {

@@ -59,6 +59,8 @@ type Transport interface {
 	// Connect dials a peer; addr is a multiaddr with the peer's id, or empty to use addresses known already. When it
 	// returns nil, OnUp has returned: who connects can use the link at once.
 	Connect(ctx context.Context, peer types.NodeID, addr string) error
+	// Reach makes sure that a peer can be asked (Directory), dialling addr if need be, and opens no link.
+	Reach(ctx context.Context, peer types.NodeID, addr string) error
 	// Send queues a frame on the link to peer. It fails at once when there is no link, or when the peer has been too
 	// slow to take what is queued (the link is then dropped). A nil error says nothing about delivery.
 	Send(peer types.NodeID, frame []byte) error

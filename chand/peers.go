@@ -2,6 +2,7 @@ package chand
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -120,6 +121,9 @@ func (d *Daemon) onFrame(peer types.NodeID, frame []byte) {
 	}
 	msg, ok := m.(wire.ChannelMessage)
 	if !ok {
+		if d.twins.frame(peer, m) {
+			return
+		}
 		d.stray(peer, fmt.Sprintf("message type %d belongs to no channel", m.MessageType()))
 		return
 	}
@@ -205,7 +209,12 @@ func (p *peers) run(ctx context.Context) error {
 			addr := p.addrs[peer]
 			p.mu.Unlock()
 			c, cancel := context.WithTimeout(ctx, dialTimeout)
-			err := p.d.Transport.Connect(c, peer, addr)
+			err := p.d.twins.look(c, peer, addr)
+			if errors.Is(err, errTwin) {
+				cancel()
+				return err
+			}
+			err = p.d.Transport.Connect(c, peer, addr)
 			cancel()
 			if err == nil {
 				delete(pause, peer)

@@ -76,7 +76,7 @@ func (t *towers) run(ctx context.Context) error {
 }
 
 func (t *towers) ask(ctx context.Context, node types.NodeID, addr string, request []byte) ([]byte, error) {
-	if err := t.d.Transport.Connect(ctx, node, addr); err != nil {
+	if err := t.d.Transport.Reach(ctx, node, addr); err != nil {
 		return nil, err
 	}
 	return t.d.Directory.Ask(ctx, node, tower.Protocol, request)

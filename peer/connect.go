@@ -61,6 +61,33 @@ func (n *Node) Connect(ctx context.Context, id types.NodeID, addr string) error 
 	return n.connect(ctx, id)
 }
 
+// Reach makes sure that there is a connection to a peer, and opens no link. addr is as for Connect.
+func (n *Node) Reach(ctx context.Context, id types.NodeID, addr string) error {
+	if id == n.self {
+		return fmt.Errorf("%w: %s is this node itself", ErrAddress, id)
+	}
+	if addr != "" {
+		if err := n.AddAddr(id, addr); err != nil {
+			return err
+		}
+	}
+	return n.reach(ctx, id)
+}
+
+func (n *Node) reach(ctx context.Context, id types.NodeID) error {
+	p := peerID(id)
+	if n.host.Network().Connectedness(p) != network.Connected && len(n.host.Peerstore().Addrs(p)) == 0 {
+		return fmt.Errorf("no address is known for %s: connect with its full address (/ip4/…/tcp/…/p2p/%s)", id, id)
+	}
+	if s, ok := n.host.Network().(*swarm.Swarm); ok {
+		s.Backoff().Clear(p) // when to try again is decided here
+	}
+	if err := n.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil {
+		return fmt.Errorf("connect to %s: %w", id, err)
+	}
+	return nil
+}
+
 func (n *Node) connect(ctx context.Context, id types.NodeID) error {
 	for {
 		if until := n.gate.until(id); !until.IsZero() {
@@ -125,17 +152,10 @@ func (n *Node) attempt(id types.NodeID) (*link, *attempt, error) {
 
 // newStream dials if need be and opens a stream.
 func (n *Node) newStream(ctx context.Context, id types.NodeID) (network.Stream, error) {
-	p := peerID(id)
-	if n.host.Network().Connectedness(p) != network.Connected && len(n.host.Peerstore().Addrs(p)) == 0 {
-		return nil, fmt.Errorf("no address is known for %s: connect with its full address (/ip4/…/tcp/…/p2p/%s)", id, id)
+	if err := n.reach(ctx, id); err != nil {
+		return nil, err
 	}
-	if s, ok := n.host.Network().(*swarm.Swarm); ok {
-		s.Backoff().Clear(p) // when to try again is decided here
-	}
-	if err := n.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", id, err)
-	}
-	s, err := n.host.NewStream(ctx, p, Protocol)
+	s, err := n.host.NewStream(ctx, peerID(id), Protocol)
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to %s: %w", id, err)
 	}

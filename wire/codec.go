@@ -32,6 +32,8 @@ const (
 	TypeCloseSign    uint16 = 49
 	TypeFault        uint16 = 50
 	TypeAnnounceSigs uint16 = 64
+	TypeTwinAsk      uint16 = 80
+	TypeTwinProof    uint16 = 81
 )
 
 // codec is what every message of this package implements.
@@ -81,6 +83,10 @@ func newMessage(t uint16) codec {
 		return new(Fault)
 	case TypeAnnounceSigs:
 		return new(AnnounceSigs)
+	case TypeTwinAsk:
+		return new(TwinAsk)
+	case TypeTwinProof:
+		return new(TwinProof)
 	}
 	return nil
 }

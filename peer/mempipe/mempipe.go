@@ -178,6 +178,9 @@ func (n *Node) Self() types.NodeID { return n.self }
 // Addrs is what others may give to Connect; the network finds nodes by id alone.
 func (n *Node) Addrs() []string { return []string{"/memory/" + n.self.String()} }
 
+// Reach does nothing: everybody can be asked.
+func (n *Node) Reach(context.Context, types.NodeID, string) error { return nil }
+
 // AddAddr does nothing: ids are addresses here.
 func (n *Node) AddAddr(types.NodeID, string) error { return nil }
 
