@@ -93,6 +93,16 @@ func TypeName(kind byte) string {
 func ShowTxn(tx *ledger.Tx, kind byte) Object {
 	var o Object
 	o.Add("type", TypeName(kind))
+	switch b := tx.Body.(type) { // the node's own records have no sender
+	case ledger.Connection:
+		o.Add("port", int(b.Port))
+		o.Add("ip_address", fmt.Sprintf("%d.%d.%d.%d", byte(b.IPv4), byte(b.IPv4>>8), byte(b.IPv4>>16), byte(b.IPv4>>24)))
+		return o
+	case ledger.AcceptAccount:
+		target(&o, b.Requester)
+		o.Add("public_key", b.PublicKey)
+		return o
+	}
 	o.Add("node", tx.From.Node)
 	o.Add("user", tx.From.User)
 	o.Add("sender_address", tx.From.String())

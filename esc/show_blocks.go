@@ -122,8 +122,8 @@ func ShowMessage(o *Object, v OneMessageView) {
 		var one Object
 		one.Add("id", ledger.Place{Node: m.Node, Msid: m.Msid, Position: uint32(i + 1)}.String())
 		one.Add("size", len(raw))
-		if t, err := decode(raw); err == nil {
-			for _, member := range ShowTxn(t.Tx, raw[0]) {
+		if tx, err := ledger.DecodeMessageTx(raw); err == nil {
+			for _, member := range ShowTxn(tx, raw[0]) {
 				one.Add(member.Name, member.Value)
 			}
 		}

@@ -2,6 +2,7 @@ package itest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,17 +27,22 @@ func TestOriginalQA(t *testing.T) {
 		`"run":"log_account"`,
 		`"run":"change_account_key","pkey":"` + escKey0 + `","signature":"` + escSign0 + `"`,
 	}
+	var lines []string
 	for i, c := range commands {
-		line := "{" + c + `,"time":` + fmt.Sprint(1700000000+i) + "}"
-		dry, sent := user.esc(true, line, "--dry-run"), user.esc(true, line)
+		lines = append(lines, "{"+c+`,"time":`+fmt.Sprint(1700000000+i)+"}")
+	}
+	dry, sent := user.session(true, lines, "--dry-run"), user.session(true, lines)
+	for i, c := range commands {
 		for _, member := range []string{"tx.data", "tx.account_hashout", "tx.account_msid"} {
-			if want, _ := escMember(dry[len(dry)-1], member).(string); want == "" || escMember(sent[len(sent)-1], member) != want {
-				t.Errorf("%.60s: %s is %.80q in the dry run, %.80v when it was sent", c, member, want, escMember(sent[len(sent)-1], member))
+			if want, _ := escMember(dry[i], member).(string); want == "" || escMember(sent[i], member) != want {
+				t.Errorf("%.60s: %s is %.80q in the dry run, %.80v when it was sent", c, member, want, escMember(sent[i], member))
 			}
 		}
 	}
 	user.settings("0001-00000000-XXXX", "user-0-0") // the key that the last command has set
 
+	var codes []string
+	lines = nil
 	for c, code := range map[string]string{
 		`"run":"send_one","address":"0001-00000001-8B4E","amount":"0.00000000001"`:                       "50",
 		`"run":"send_many","wires":{}`:                                                                   "32",
@@ -48,29 +54,31 @@ func TestOriginalQA(t *testing.T) {
 		`"run":"set_account_status","address":"0001-00000001-8B4E","status":"1"`:                         "45",
 		`"run":"set_node_status","node":"1","status":"2"`:                                                "48",
 	} {
-		a := user.esc(false, "{"+c+"}")
-		if got := escMember(a[len(a)-1], "error_code"); got != code {
-			t.Errorf("%.70s: code %v, want %s: %.300v", c, got, code, a)
+		lines, codes = append(lines, "{"+c+"}"), append(codes, code)
+	}
+	for i, a := range user.session(false, lines) {
+		if got := escMember(a, "error_code"); got != codes[i] {
+			t.Errorf("%.70s: code %v, want %s: %.300v", lines[i], got, codes[i], a)
 		}
 	}
 
 	// Every id of the account's log is that of a transaction which can be read.
-	resolved := 0
 	log, _ := user.esc(true, `{"run":"get_log"}`)[0]["log"].([]any)
+	log = slices.DeleteFunc(log, func(e any) bool { return escMember(e, "id") == nil || escMember(e, "id") == "" }) // a dividend or a node's profit
+	lines = nil
 	for _, e := range log {
-		id, _ := escMember(e, "id").(string)
-		if id == "" { // a dividend or a node's profit
-			continue
-		}
-		resolved++
-		a := user.esc(true, `{"run":"get_transaction","txid":"`+id+`"}`)
-		user.want(a, "network_tx.id", id)
-		if name := escMember(e, "type"); escMember(e, "inout") == "out" && escMember(a[0], "txn.type") != name {
-			t.Errorf("%s is a %v in the log and a %v on the ledger", id, name, escMember(a[0], "txn.type"))
-		}
+		lines = append(lines, fmt.Sprintf(`{"run":"get_transaction","txid":"%v"}`, escMember(e, "id")))
 	}
-	if resolved < 1+len(commands) {
-		t.Errorf("%d ids in a log of %d entries, want %d and more", resolved, len(log), 1+len(commands))
+	if len(log) < 1+len(commands) {
+		t.Fatalf("%d ids in the log, want %d and more: %v", len(log), 1+len(commands), log)
+	}
+	for i, a := range user.session(true, lines) {
+		if id := escMember(log[i], "id"); escMember(a, "network_tx.id") != id {
+			t.Errorf("asked for transaction %v, got %v", id, a)
+		}
+		if name := escMember(log[i], "type"); escMember(log[i], "inout") == "out" && escMember(a, "txn.type") != name {
+			t.Errorf("%v is a %v in the log and a %v on the ledger", escMember(log[i], "id"), name, escMember(a, "txn.type"))
+		}
 	}
 	readMessages(user)
 }
@@ -84,22 +92,28 @@ func readMessages(u escUser) {
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	txs := 0
+	var lists, messages, txs []string
 	for block := newest; block > newest-min(newest, 10); block-- {
-		list, _ := u.esc(true, fmt.Sprintf(`{"run":"get_message_list","block":"%08X"}`, block))[0]["messages"].([]any)
+		lists = append(lists, fmt.Sprintf(`{"run":"get_message_list","block":"%08X"}`, block))
+	}
+	for i, a := range u.session(true, lists) {
+		list, _ := a["messages"].([]any)
 		for _, m := range list {
-			a := u.esc(true, fmt.Sprintf(`{"run":"get_message","message_id":"%v","block":"%08X"}`, m, block))
-			inside, _ := a[0]["transactions"].([]any)
-			for _, tx := range inside {
-				id, _ := escMember(tx, "id").(string)
-				if name, _ := escMember(u.esc(true, `{"run":"get_transaction","txid":"`+id+`"}`)[0], "txn.type").(string); name == "" {
-					u.t.Errorf("transaction %s of message %v cannot be read", id, m)
-				}
-				txs++
-			}
+			messages = append(messages, fmt.Sprintf(`{"run":"get_message","message_id":"%v","block":"%08X"}`, m, newest-uint64(i)))
 		}
 	}
-	if txs == 0 {
+	for _, a := range u.session(true, messages) {
+		inside, _ := a["transactions"].([]any)
+		for _, tx := range inside {
+			txs = append(txs, fmt.Sprintf(`{"run":"get_transaction","txid":"%v"}`, escMember(tx, "id")))
+		}
+	}
+	for i, a := range u.session(true, txs) {
+		if name, _ := escMember(a, "txn.type").(string); name == "" {
+			u.t.Errorf("%s cannot be read: %v", txs[i], a)
+		}
+	}
+	if len(txs) == 0 {
 		u.t.Error("the last ten blocks have no transaction")
 	}
 }

@@ -71,6 +71,16 @@ func (u escUser) esc(ok bool, input string, args ...string) []map[string]any {
 	}
 }
 
+// session gives the client many commands at once and returns an answer for each.
+func (u escUser) session(ok bool, commands []string, args ...string) []map[string]any {
+	u.t.Helper()
+	all := u.esc(ok, strings.Join(commands, "\n"), args...)
+	if len(all) != len(commands) {
+		u.t.Fatalf("%d answers to %d commands: %.1000v", len(all), len(commands), all)
+	}
+	return all
+}
+
 // want compares one member, named by its path, of the last answer.
 func (u escUser) want(answers []map[string]any, path, want string) {
 	u.t.Helper()

@@ -150,6 +150,15 @@ func DecodeTx(raw []byte) (*Tx, error) {
 	return tx, nil
 }
 
+// DecodeMessageTx is DecodeTx for what stands in a node's message: the node's own records (Connection, AcceptAccount) too.
+func DecodeMessageTx(raw []byte) (*Tx, error) {
+	tx, r := decodeOwn(raw)
+	if r != nil {
+		return nil, r
+	}
+	return tx, nil
+}
+
 func decodeTx(raw []byte) (*Tx, *Refusal) {
 	tx := new(Tx)
 	rest, ok, r := newTxDecoder().next(tx, raw)

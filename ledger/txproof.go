@@ -62,10 +62,14 @@ func (p *TxProof) Root(id types.Hash) (types.Hash, error) {
 	return parts.Root(), nil
 }
 
-// VerifyTxProof checks that these bytes are a well-formed transaction in the block of this height whose state root this is, and
-// returns it. The error wraps merkle.ErrProof.
+// VerifyTxProof checks that these bytes are a well-formed transaction, or a node's own record, in the block of this height whose state root
+// this is, and returns it. The error wraps merkle.ErrProof.
 func VerifyTxProof(root types.Hash, height types.Height, raw []byte, p TxProof) (*Tx, error) {
-	tx, err := DecodeTx(raw) // also keeps an inner node of a tree from passing for a transaction
+	decode := DecodeMessageTx
+	if p.Place.Node == 0 {
+		decode = DecodeTx
+	}
+	tx, err := decode(raw) // also keeps an inner node of a tree from passing for a transaction
 	if err != nil {
 		return nil, fmt.Errorf("%w: these bytes are no transaction: %v", merkle.ErrProof, err)
 	}

@@ -57,6 +57,7 @@ func proofBlock(t testing.TB) (b BlockTxs, root types.Hash, height types.Height,
 		for i := range 5 + 4*int(node) {
 			txs = append(txs, w.sign(admin(node), SendOne{To: admin(3), Amount: types.Amount(i)}))
 		}
+		txs = append(txs, Connection{Port: 1, IPv4: 2}.Bytes(), AcceptAccount{Requester: admin(3)}.Bytes(node, 4))
 		messages = append(messages, w.message(node, txs...))
 	}
 	for i := range 3 {
