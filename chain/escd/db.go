@@ -11,6 +11,7 @@ import (
 
 	dbm "github.com/cometbft/cometbft-db"
 	"github.com/cometbft/cometbft/config"
+	"github.com/syndtr/goleveldb/leveldb/opt"
 )
 
 // databases opens each of CometBFT's databases once and hands the same one to everybody who asks for it, so that catching
@@ -50,12 +51,25 @@ func openDB(name, dir string) (db dbm.DB, err error) {
 		err = createDB(name, dir)
 	}
 	if err == nil {
-		db, err = dbm.NewGoLevelDB(name, dir)
+		db, err = dbm.NewGoLevelDBWithOpts(name, dir, optionsOf(name))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return db, nil
+}
+
+// blockBuffer is how many bytes of the newest blocks are kept in memory, and how long the block store's files are. Every file has keys of all
+// kinds, so merging a new one rewrites all others of its level: with goleveldb's 4 MiB, files for parts of a block, a ledger under load wrote
+// each block twelve times and spent a fifth of a second of CPU on it; with more than a block it is three times and a tenth.
+const blockBuffer = 32 << 20
+
+// optionsOf is nil for the databases that hold little.
+func optionsOf(name string) *opt.Options {
+	if name != "blockstore" {
+		return nil
+	}
+	return &opt.Options{WriteBuffer: blockBuffer, CompactionTableSize: blockBuffer, CompactionTotalSize: 2 * blockBuffer}
 }
 
 func createDB(name, dir string) error {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/eschaton-network/chand/chain/escd/light"
 	"github.com/eschaton-network/chand/ledger"
@@ -243,5 +244,38 @@ func TestClient(t *testing.T) {
 	}
 	if err != nil || sum != 5 || len(counts) != int(p.Height) {
 		t.Errorf("counts %+v, %v", counts, err)
+	}
+}
+
+// oneByOne gives one byte a call, and the end by itself.
+type oneByOne struct{ left int }
+
+func (r *oneByOne) Read(b []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	r.left--
+	b[0] = byte(r.left)
+	return 1, nil
+}
+
+func TestReadSized(t *testing.T) {
+	for _, n := range []int{0, 1, 511, 512, 513, firstRead, firstRead + 1, 3*firstRead + 7} {
+		want, err := io.ReadAll(&oneByOne{n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, said := range []int{n, -1, 0, n / 2, n + 1, 100 * firstRead} {
+			got, err := readSized(&oneByOne{n}, int64(said))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes of %d that were said to be %d, %v", len(got), n, said, err)
+			}
+			if cap(got) > max(1024, firstRead+1, readAhead*n) {
+				t.Errorf("room for %d bytes when %d came that were said to be %d", cap(got), n, said)
+			}
+		}
+	}
+	if _, err := readSized(iotest.ErrReader(errStopped), 10); !errors.Is(err, errStopped) {
+		t.Errorf("%v instead of the reader's error", err)
 	}
 }

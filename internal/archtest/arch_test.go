@@ -22,7 +22,7 @@ var shells = map[string][]string{
 	"peer":       {"github.com/libp2p/", "github.com/multiformats/", "github.com/btcsuite/"},
 	"dht":        {"github.com/libp2p/", "github.com/multiformats/", "github.com/ipfs/", "github.com/btcsuite/"},
 	"pubsub":     {"github.com/libp2p/", "github.com/multiformats/"},
-	"chain/escd": {"github.com/cometbft/", "github.com/cosmos/gogoproto", "github.com/oasisprotocol/", "go.etcd.io/bbolt", "golang.org/x/time"},
+	"chain/escd": {"github.com/cometbft/", "github.com/cosmos/gogoproto", "github.com/oasisprotocol/", "github.com/syndtr/goleveldb", "go.etcd.io/bbolt", "golang.org/x/time"},
 	"chain/sim":  nil,
 	"rpc":        {"connectrpc.com/", "google.golang.org/", "gopkg.in/macaroon.v2"},
 	"gateway":    {"gopkg.in/macaroon.v2", "golang.org/x/time"},
