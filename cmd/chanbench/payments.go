@@ -47,13 +47,13 @@ func payments(ctx context.Context, b *bench) error {
 	}
 	figures := []figure{{"direct.seq", 1, 1, payUnary}, {"direct.c50", 1, manyConns, payStreamed}, {"direct.unary.c50", 1, manyConns, payUnary},
 		{"hop.seq", 2, 1, payUnary}, {"hop.c50", 2, manyConns, payStreamed}, {"hop.unary.c50", 2, manyConns, payUnary}}
-	window := b.window(len(figures))
+	window := b.window(len(figures) + 1)
 	for _, f := range figures {
 		if err := b.measure(ctx, f, nodes[:f.to+1], window); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
-	return nil
+	return b.streamed(ctx, nodes[0], nodes[1], window)
 }
 
 // measure runs one load from the first node to the last one.
