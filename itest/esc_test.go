@@ -15,6 +15,7 @@ import (
 
 	"github.com/eschaton-network/chand/internal/devnet"
 	chandv1 "github.com/eschaton-network/chand/rpc/gen/chand/v1"
+	"github.com/eschaton-network/chand/types"
 )
 
 // The original's default secret of the first node and its admin, and the keys that its instruction makes.
@@ -195,6 +196,24 @@ func TestOriginalWalkThrough(t *testing.T) {
 		return len(nodes) == 3
 	})
 	user2.want(user2.esc(true, `{"run":"get_me"}`), "account.msid", "3")
+
+	// An account on the second node, asked for and paid by one of the first. It has no number before its node has accepted it.
+	if a = user1.esc(true, `{"run":"create_account","node":"0002"}`); a[0]["new_account"] != nil {
+		t.Errorf("the new account has a number already: %v", a)
+	}
+	for _, u := range []escUser{user1, user2} {
+		n.until("both offices know the account", func() bool {
+			list, _ := u.esc(true, `{"run":"get_accounts","node":"0002"}`)[0]["accounts"].([]any)
+			return len(list) == 2 && escMember(list[1], "public_key") == escKey1
+		})
+	}
+	made := types.AccountID{Node: 2, User: 1}.String()
+	user2.settings(made, "user-0-1")
+	a = user2.esc(true, `{"run":"get_me"}`)
+	user2.want(a, "account.address", made)
+	user2.want(a, "network_account.balance", "0.268435456")
+	user2.esc(true, `{"run":"send_one","address":"0001-00000001-8B4E","amount":0.1}`) // its own node's office takes what it signs
+	user2.want(user2.esc(true, `{"run":"get_me"}`), "network_account.msid", "2")
 }
 
 // Every command that reads, and what the client makes of many transactions at once.
