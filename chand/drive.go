@@ -79,7 +79,7 @@ func (p *payment) drive(ctx context.Context) error {
 
 func newDriver(p *payment) (*driver, error) {
 	t := &driver{d: p.d, p: p, ways: make(map[lockRef]*way), asked: make(map[*request]ask), tries: p.rec.Tries, last: p.rec.Failure}
-	t.way = wayRequest{to: p.rec.Peer, hash: p.rec.Hash}
+	t.way = wayRequest{to: p.rec.Peer, hash: p.rec.Hash, circle: p.rec.Circle}
 	if p.rec.Spontaneous {
 		t.final = htlc.Payload{Kind: htlc.Keysend, Secret: p.rec.Preimage, Memo: p.rec.Memo}
 	} else {
@@ -118,6 +118,10 @@ func (t *driver) next(ctx context.Context) (decided bool, err error) {
 		out++
 	}
 	t.p.mu.Unlock()
+	if cancelled := stop.Rule == ruleCancelled; cancelled && t.p.hopeless(t.d.Height()) {
+		stop = &PaymentFailure{Rule: "given_up", Text: "its owner gave it up; whether the payee was paid only the lost data knew", Next: nextInvoice}
+		out = 0
+	}
 	if out > 0 { // what is out ends by itself; until then nobody can say how
 		t.note(stop)
 		err = t.save(ctx)
@@ -161,7 +165,7 @@ func (t *driver) stop() *PaymentFailure {
 	p.mu.Unlock()
 	switch {
 	case cancelled:
-		return &PaymentFailure{Rule: "cancelled", Text: "the payer cancelled it", Next: "pay again when you want to"}
+		return &PaymentFailure{Rule: ruleCancelled, Text: "the payer cancelled it", Next: "pay again when you want to"}
 	case t.hard:
 		return t.last
 	case lost > 0:
@@ -186,7 +190,7 @@ func (t *driver) because(rule, text, next string) *PaymentFailure {
 
 // try asks for what is missing: by one signature when a channel with the payee carries all of it, else by parts. stop says why it can't.
 func (t *driver) try(ctx context.Context, missing, fees types.Amount) (stop *PaymentFailure, err error) {
-	if missing == t.p.rec.Amount {
+	if missing == t.p.rec.Amount && t.p.rec.Circle == nil {
 		if r := t.d.directChannel(t.p.rec.Peer, missing, t.tried); r != nil {
 			t.ask(r, t.direct(), nil)
 			return nil, t.save(ctx)
@@ -415,7 +419,7 @@ func (t *driver) giveUp(ctx context.Context, f *PaymentFailure) error {
 		return nil
 	}
 	p.over = true
-	p.rec.State, p.rec.Settled, p.rec.Failure, p.rec.Text = PaymentFailed, t.d.now(), f, ""
+	p.rec.State, p.rec.Settled, p.rec.Failure, p.rec.Text, p.rec.Parts = PaymentFailed, t.d.now(), f, "", nil
 	err := t.d.Store.Commit(ctx, append(p.writes(), t.dels...)...)
 	p.mu.Unlock()
 	if err != nil {

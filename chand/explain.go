@@ -24,6 +24,9 @@ func refusedByPayee(payee types.NodeID) PaymentFailure {
 	return PaymentFailure{Hop: payee, Rule: "refused_by_payee", Text: "the payee knows no such open invoice and gave the money back", Next: nextInvoice}
 }
 
+// ruleCancelled is a payment that its payer cancelled.
+const ruleCancelled = "cancelled"
+
 const (
 	nextInvoice = "ask the payee for a new invoice"
 	nextOther   = "nothing is to be done: other ways are tried; open a channel nearer to the payee if none is left"

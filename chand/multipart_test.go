@@ -177,3 +177,36 @@ func TestFaultsOfPartedPayments(t *testing.T) {
 		})
 	}
 }
+
+// Money goes in a circle from one own channel to another, for the hops' fees and nothing else.
+func TestRebalance(t *testing.T) {
+	inDiamond(t, func(w *diamond) {
+		limit := types.Coin
+		q := RebalanceRequest(w.ab, w.ac, 4*types.Coin, &limit, "r")
+		plan, err := w.alice.PlanPayment(q)
+		if err != nil || len(plan.Parts) != 1 || len(plan.Parts[0].Hops) != 4 || plan.Fee <= 0 || plan.Odds <= 0 || plan.Odds > 1 {
+			t.Fatalf("plan %+v, %v", plan, err)
+		}
+		p, err := w.alice.Pay(w.ctx, q)
+		if err != nil || p.State != PaymentSucceeded || p.Fee != plan.Fee || p.Peer != w.alice.ID() {
+			t.Fatalf("%+v, %v, %+v", p, err, p.Failure)
+		}
+		if again, err := w.alice.Pay(w.ctx, q); err != nil || again.Hash != p.Hash {
+			t.Errorf("the same key: %+v, %v", again, err)
+		}
+		spent, _ := w.idle()
+		if spent != p.Fee+p.Reserve || w.alice.mine(w.ac) != 64*types.Coin {
+			t.Errorf("alice spent %s (fee %s, %s) and has %s in the second channel", spent, p.Fee, p.Reserve, w.alice.mine(w.ac))
+		}
+		list, _, err := w.alice.Payments("", 10)
+		if err != nil || len(list) != 1 {
+			t.Errorf("alice's records: %+v, %v", list, err)
+		}
+		for name, bad := range map[string]PayRequest{"same channel": RebalanceRequest(w.ab, w.ab, types.Coin, nil, ""),
+			"not there": RebalanceRequest(w.ab, w.bd, types.Coin, nil, ""), "nothing": RebalanceRequest(w.ab, w.ac, 0, nil, "")} {
+			if _, err := w.alice.Pay(w.ctx, bad); err == nil {
+				t.Errorf("%s: taken", name)
+			}
+		}
+	})
+}

@@ -79,6 +79,7 @@ func TestPartsAreAllOrNothing(t *testing.T) {
 						secret[0]++
 					}
 					alice.sendPart(bob, p.amount, p.total, inv.Hash, secret, p.ahead)
+					w.blocks(1) // they come over different channels
 				}
 				w.blocks(3)
 				if v := must(bob.Invoice(inv.Hash)); v.Held != c.held || (v.State == InvoicePaid) != (c.want > 0) || v.Paid != c.want {

@@ -21,6 +21,8 @@ type PayRequest struct {
 	Timeout time.Duration
 	// MaxParts is the most parts that may be under way at once; 0: the default.
 	MaxParts int
+	// Circle makes it a payment to this daemon itself, out over one channel and in over another: To and Invoice stay empty.
+	Circle *Circle
 	// Key is the caller's idempotency key: the same key never pays twice. Nor does the same invoice.
 	Key string
 }
@@ -73,7 +75,7 @@ func (d *Daemon) beginPayment(q PayRequest) (p *payment, old *Payment, err error
 		return nil, old, err
 	}
 	if inv != nil && expired(inv, d.now()) {
-		return nil, nil, refuse(CodeExpired, "ask the payee for a new invoice", "the invoice expired at %s", inv.Expires().Std().Format("2006-01-02 15:04:05 MST"))
+		return nil, nil, errExpired(inv)
 	}
 	if len(s.byHash) >= maxPaying {
 		return nil, nil, refuse(CodeBusy, "wait until some end", "%d payments are under way", maxPaying)
@@ -83,6 +85,10 @@ func (d *Daemon) beginPayment(q PayRequest) (p *payment, old *Payment, err error
 	<-d.ready
 	d.life.run("payment", p.drive)
 	return p, nil, nil
+}
+
+func errExpired(inv *htlc.PaymentRequest) error {
+	return refuse(CodeExpired, nextInvoice, "the invoice expired at %s", inv.Expires().Std().Format("2006-01-02 15:04:05 MST"))
 }
 
 // newPayment makes the record of a command, without side effects.
@@ -116,19 +122,26 @@ func (d *Daemon) newPayment(q PayRequest) (Payment, *htlc.PaymentRequest, error)
 			return rec, nil, err
 		}
 		rec.Spontaneous, rec.Preimage, rec.Hash, rec.Peer, rec.Amount = true, pre, pre.Hash(), q.To, q.Amount
+		if rec.Circle = q.Circle; q.Circle != nil {
+			if err := d.checkCircle(q.Circle); err != nil {
+				return rec, nil, err
+			}
+			rec.Peer, rec.MaxParts = d.ID(), 1
+		}
 	}
 	rec.MaxFee = d.feeLimit(rec.Amount, q.MaxFee)
 	switch {
 	case rec.Amount <= 0 || rec.Amount > types.MaxAmount || rec.MaxFee < 0:
 		return rec, nil, refuse(CodeInvalid, "give a positive amount", "amount %s with a fee limit of %s", rec.Amount, rec.MaxFee)
-	case rec.Peer.IsZero() || rec.Peer == d.ID():
+	case rec.Peer.IsZero() || rec.Peer == d.ID() && rec.Circle == nil:
 		return rec, nil, refuse(CodeInvalid, "name another node", "the payee is this daemon itself, or nobody")
 	}
 	return rec, inv, nil
 }
 
 func sameWish(a, b *Payment) bool {
-	return a.Peer == b.Peer && a.Amount == b.Amount && a.Spontaneous == b.Spontaneous && (a.Spontaneous || a.Hash == b.Hash)
+	sameCircle := a.Circle == nil && b.Circle == nil || a.Circle != nil && b.Circle != nil && *a.Circle == *b.Circle
+	return a.Peer == b.Peer && a.Amount == b.Amount && a.Spontaneous == b.Spontaneous && (a.Spontaneous || a.Hash == b.Hash) && sameCircle
 }
 
 // paidBefore finds a finished payment with the same key, or of the same invoice unless that failed.

@@ -74,6 +74,14 @@ type Payment struct {
 	Until    types.Time `cbor:"24,keyasint,omitempty"`
 	// Cancelled is when the payer asked to try no more.
 	Cancelled types.Time `cbor:"25,keyasint,omitempty"`
+	// Circle is set for a payment to this daemon itself.
+	Circle *Circle `cbor:"26,keyasint,omitempty"`
+}
+
+// Circle names the own channels over which a payment to oneself leaves and comes home, so that money moves between them.
+type Circle struct {
+	Out types.ChannelID `cbor:"1,keyasint"`
+	In  types.ChannelID `cbor:"2,keyasint"`
 }
 
 // Attempt is one try of a sent payment: a Pay operation (Lock 0) or a lock in one of our channels.

@@ -100,8 +100,19 @@ func (s *payments) all() []*payment {
 	return list
 }
 
+// circles tells whether a payment of that hash is one of our own to ourselves.
+func (s *payments) circles(h types.Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.byHash[h]
+	return p != nil && p.rec.Circle != nil
+}
+
 // received records money that came in, in the commit that brought it.
 func (d *Daemon) received(b *batch, p Payment) {
+	if d.payments.circles(p.Hash) {
+		return // it was ours before
+	}
 	p.Direction, p.State, p.Created, p.Settled = PaymentReceived, PaymentSucceeded, d.now(), d.now()
 	seq := d.payments.number()
 	b.write(put(bucketPayment, seqKey(seq), p))

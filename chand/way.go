@@ -45,6 +45,7 @@ type wayRequest struct {
 	excludeChannels []route.Directed
 	excludeNodes    []types.NodeID
 	inFlight        []*route.Route // of other parts
+	circle          *Circle        // out and in over these own channels
 }
 
 // way is a lock to be added in one of our channels that leads to the payee.
@@ -131,6 +132,10 @@ func (d *Daemon) routable() (types.Height, error) {
 func (d *Daemon) routeRequest(q wayRequest, height types.Height) route.Request {
 	req := route.Request{Source: d.ID(), Target: q.to, Amount: q.amount, Height: height, MaxFee: q.maxFee, Locals: d.locals(), Hints: q.hints,
 		ExcludeChannels: q.excludeChannels, ExcludeNodes: q.excludeNodes, InFlight: q.inFlight, Now: d.now(), FinalDelta: q.delta}
+	if q.circle != nil {
+		req.In = q.circle.In
+		req.Locals = slices.DeleteFunc(req.Locals, func(l route.Local) bool { return l.Channel != q.circle.Out })
+	}
 	if q.ahead > 0 {
 		req.FinalDelta = max(req.FinalDelta, uint32(d.cfg.Timing.MinExpiry(0))) + q.ahead
 	}
