@@ -75,6 +75,8 @@ type (
 		data []byte
 		done chan struct{}
 	}
+	// mailTerms tells that the owner has changed what a channel asks.
+	mailTerms struct{ r *runner }
 	// mailOpened tells of an own channel whose link is ready: it can be announced.
 	mailOpened struct{ r *runner }
 )
@@ -158,6 +160,8 @@ func (a *announcer) mail(ctx context.Context, m any) error {
 		a.welcome(ctx)
 	case mailOpened:
 		a.sign(v.r)
+	case mailTerms:
+		return a.renew(ctx, v.r)
 	case mailSigs:
 		return a.announce(ctx, v.r, v.sigs)
 	}
@@ -286,16 +290,6 @@ func (a *announcer) policy(s *channel.State, ann *route.Announcement) route.Poli
 	return p
 }
 
-// ownTerms is our policy for a channel, unsigned.
-func (d *Daemon) ownTerms(s *channel.State) route.Policy {
-	most := s.Capacity()
-	if limit := s.Rules[s.Side.Other()].MaxPayment; limit > 0 {
-		most = min(most, limit)
-	}
-	return route.Policy{Channel: s.ID, Base: d.cfg.BaseFee, Millionths: d.cfg.FeeMillionths, Delta: d.cfg.Timing.ForwardDelta(), Min: policyMin, Max: most,
-		OnionKey: d.onion.Key()}
-}
-
 func (a *announcer) publish(ctx context.Context, m *route.Gossip) error {
 	h := a.d.Height()
 	a.mu.Lock()
@@ -333,7 +327,7 @@ func (a *announcer) republish(ctx context.Context) {
 			a.sign(r)
 			continue
 		}
-		if dir, _ := m.Announcement.Direction(a.d.ID()); a.due(m, dir) {
+		if dir, _ := m.Announcement.Direction(a.d.ID()); a.due(&v.State, m, dir) {
 			m.Policies = []route.Policy{a.policy(&v.State, m.Announcement)}
 			if err := a.publish(ctx, &m); err != nil {
 				a.d.Log.Warn("republishing", "err", err)
@@ -347,13 +341,34 @@ func (a *announcer) republish(ctx context.Context) {
 }
 
 // due tells whether our policy of a channel needs a new one: none yet, other terms, or soon stale.
-func (a *announcer) due(m route.Gossip, dir uint8) bool {
+func (a *announcer) due(s *channel.State, m route.Gossip, dir uint8) bool {
 	for _, p := range m.Policies {
 		if p.Direction == dir {
-			return p.Base != a.d.cfg.BaseFee || p.Millionths != a.d.cfg.FeeMillionths || p.Height+route.RefreshAfter < a.d.Height()
+			if p.Height+route.RefreshAfter < a.d.Height() {
+				return true
+			}
+			now := a.d.ownTerms(s)
+			now.Direction, now.Seq, now.Height, now.Sig = p.Direction, p.Seq, p.Height, p.Sig
+			return now != p
 		}
 	}
 	return true
+}
+
+// renew announces what a public channel asks now.
+func (a *announcer) renew(ctx context.Context, r *runner) error {
+	v := r.view.Load()
+	a.mu.RLock()
+	m, ok := a.graph.Channel(v.State.ID)
+	a.mu.RUnlock()
+	if !ok || v.State.Phase != channel.PhaseOpen {
+		return nil
+	}
+	if dir, _ := m.Announcement.Direction(a.d.ID()); !a.due(&v.State, m, dir) {
+		return nil
+	}
+	m.Policies = []route.Policy{a.policy(&v.State, m.Announcement)}
+	return a.publish(ctx, &m)
 }
 
 // welcome tells a new peer of the network, and offers our signatures for channels that are not public yet.
@@ -392,6 +407,23 @@ func (a *announcer) findFlow(q route.Request) (route.Flow, error) {
 	defer a.memory.Unlock()
 	q.Penalties = a.penalties
 	return a.graph.FindFlow(q, nil)
+}
+
+// signedPolicy is our policy of a public channel as it was announced, encoded; nil for other channels.
+func (a *announcer) signedPolicy(id types.ChannelID) []byte {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	m, ok := a.graph.Channel(id)
+	if !ok {
+		return nil
+	}
+	dir, _ := m.Announcement.Direction(a.d.ID())
+	for i := range m.Policies {
+		if m.Policies[i].Direction == dir {
+			return m.Policies[i].Encode()
+		}
+	}
+	return nil
 }
 
 // timing is the contract's of a public channel; otherwise what the caller supposes.

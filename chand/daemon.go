@@ -32,9 +32,10 @@ type Config struct {
 	// Timing and Rules of channels that we open, and Rules of those that we accept.
 	Timing types.Timing
 	Rules  wire.Rules
-	// BaseFee and FeeMillionths are asked for forwarding.
+	// BaseFee and FeeMillionths are asked for forwarding, and Reserve (10^-12 of the amount a block) for keeping a lock open.
 	BaseFee       types.Amount
 	FeeMillionths uint32
+	Reserve       uint32
 	// MaxContribution is the most that we put into a channel that a peer proposes. 0: nothing.
 	MaxContribution types.Amount
 	// InvoiceExpiry is how many seconds an invoice holds when its maker does not say.
@@ -75,6 +76,7 @@ type Daemon struct {
 	cfg     Config
 	nodeKey *btcec.PrivateKey
 	onion   *htlc.OnionSecret
+	terms   *ownersTerms
 	genesis types.Hash
 	life    *group // set by Run before anything is started
 	running atomic.Bool
@@ -135,6 +137,7 @@ func New(cfg Config, deps Deps) (*Daemon, error) {
 		func() error { d.account, err = newAccountant(d); return err },
 		func() error { d.payments, err = newPayments(d); return err },
 		func() error { return d.loadEscrows() },
+		d.loadTerms,
 		func() error { d.announcer, err = newAnnouncer(d); return err },
 		func() error { d.peers, err = newPeers(d); return err },
 		func() error { d.library, err = newLibrary(d); return err },

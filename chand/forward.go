@@ -26,7 +26,10 @@ func (r *runner) startForward(b *batch, l channel.Lock, in *incomingRecord, p ht
 		return htlc.NewFailure(htlc.UnknownNextPeer, types.ChannelID{}, "no channel %s here", p.Next)
 	}
 	v := out.view.Load()
-	if f := route.CheckForward(r.lockIn(b, l), p, v.lockOut(), r.d.chainView(r.height)); f != nil {
+	if f := route.CheckForward(r.lockIn(b, l), p, r.d.lockOut(v), r.d.chainView(r.height)); f != nil {
+		if f.Code.Update() {
+			f.Policy = r.d.announcer.signedPolicy(v.State.ID)
+		}
 		return f
 	}
 	reserve := types.Amount(0)

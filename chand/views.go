@@ -19,18 +19,18 @@ type channelView struct {
 	Linked bool
 	Height types.Height
 	Queued int
-	terms  route.Policy
 }
 
 // publish shows the newest saved state.
 func (r *runner) publish() {
 	r.d.towers.client.Changed(r.state.ID, r.state.Held.Epoch, r.state.Held.Number)
-	r.view.Store(&channelView{State: r.state, Info: r.info, Linked: r.linked, Height: r.height, Queued: len(r.queue), terms: r.d.ownTerms(&r.state)})
+	r.view.Store(&channelView{State: r.state, Info: r.info, Linked: r.linked, Height: r.height, Queued: len(r.queue)})
 }
 
 // lockOut is the channel as a way out for a forwarded lock.
-func (v *channelView) lockOut() route.LockOut {
-	return route.LockOut{Channel: v.State.ID, Policy: &v.terms, CanSend: v.State.CanSend(), Online: v.Linked && v.State.Ready(),
+func (d *Daemon) lockOut(v *channelView) route.LockOut {
+	terms := d.ownTerms(&v.State)
+	return route.LockOut{Channel: v.State.ID, Policy: &terms, CanSend: v.State.CanSend(), Online: v.Linked && v.State.Ready(),
 		Timing: v.State.Timing, Frozen: v.State.Phase != channel.PhaseOpen}
 }
 
@@ -103,9 +103,10 @@ type Channel struct {
 // show makes a view for people and programs.
 func (v *channelView) show(d *Daemon) Channel {
 	s := &v.State
+	terms := d.ownTerms(s)
 	c := Channel{ID: stateKey(s), Peer: s.Peer, Connected: d.peers.linked(s.Peer), Mine: s.Mine(), Theirs: s.Theirs(), Capacity: s.Capacity(), PutIn: s.Funding[s.Side],
 		CanSend: s.CanSend(), CanReceive: s.CanReceive(), Version: s.Current.Number, Epoch: s.Current.Epoch, Locks: len(s.Current.Locks), Window: s.Timing.Window,
-		Opened: v.Info.Opened, Closed: v.Info.Closed, MyTurn: s.MyTurn(), FeeBase: v.terms.Base, FeeMillionths: v.terms.Millionths, Fault: v.Info.Fault, Phase: s.Phase,
+		Opened: v.Info.Opened, Closed: v.Info.Closed, MyTurn: s.MyTurn(), FeeBase: terms.Base, FeeMillionths: terms.Millionths, Fault: v.Info.Fault, Phase: s.Phase,
 		Posted: s.OnChain.Version}
 	for _, l := range s.Current.Locks {
 		c.Locked += l.Amount
@@ -196,7 +197,7 @@ func (d *Daemon) readView(value []byte, info *chanRecord) (*channelView, error) 
 	if err != nil {
 		return nil, err
 	}
-	v := &channelView{State: s, terms: d.ownTerms(&s)}
+	v := &channelView{State: s}
 	if info != nil {
 		v.Info = *info
 	}

@@ -44,6 +44,7 @@ type Config struct {
 	MaxContribution types.Amount
 	BaseFee         types.Amount
 	FeeMillionths   uint32
+	Reserve         uint32
 	TowerServe      bool
 	TowerPrice      types.Amount
 	TowerEvery      uint32
@@ -102,6 +103,7 @@ func (c *Config) settings() []setting {
 		{"channel.max-contribution", "1000000", "the most that we put into a channel that a peer proposes, in coins", amount(&c.MaxContribution), false, "COINS"},
 		{"route.base-fee", "0.000001", "fee for forwarding a payment, in coins", amount(&c.BaseFee), false, "COINS"},
 		{"route.fee-millionths", "100", "fee for forwarding, in millionths of the amount", number(&c.FeeMillionths), false, "N"},
+		{"route.reserve", "30", "reservation fee for keeping a forwarded lock open, paid whatever becomes of it, in millionths of a millionth of the amount a block: 30 are 0.1 percent of a fee of 100 millionths an hour", number(&c.Reserve), false, "N"},
 		{"tower.serve", "false", "be a watchtower for others: keep the newest version of their channels and publish it when an older one appears", boolean(&c.TowerServe), false, "BOOL"},
 		{"tower.price", "0.0001", "what a watchtower of ours asks for watching one channel for a thousand blocks, in coins; 0: nothing", amount(&c.TowerPrice), false, "COINS"},
 		{"tower.every", "100", "after so many updates of a channel the watchtowers that we use get its newest version at once, not with the next block; 0: with each block only", number(&c.TowerEvery), false, "N"},
