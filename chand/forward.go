@@ -26,13 +26,15 @@ func (r *runner) startForward(b *batch, l channel.Lock, in *incomingRecord, p ht
 		return htlc.NewFailure(htlc.UnknownNextPeer, types.ChannelID{}, "no channel %s here", p.Next)
 	}
 	v := out.view.Load()
-	if f := route.CheckForward(r.lockIn(b, l), p, r.d.lockOut(v), r.d.chainView(r.height)); f != nil {
+	lock := r.lockIn(b, l)
+	lock.Reserve = in.Reserve
+	if f := route.CheckForward(lock, p, r.d.lockOut(v), r.d.chainView(r.height)); f != nil {
 		if f.Code.Update() {
 			f.Policy = r.d.announcer.signedPolicy(v.State.ID)
 		}
 		return f
 	}
-	reserve := types.Amount(0)
+	reserve := p.Reserve
 	in.Kind, in.OutAmount, in.OutExpiry, in.OutChannel, in.Next, in.OutReserve = kindForward, p.Amount, p.Expiry, v.State.ID, v.State.Peer, reserve
 	self, id, ref := r.box, l.ID, lockRef{b.state.ID, l.ID}
 	req := &request{

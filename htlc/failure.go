@@ -47,13 +47,15 @@ const (
 	InvalidOnionPayload                   = flagPermanent | 22
 	MPPTimeout                       Code = 23
 	InvalidOnionBlinding                  = flagBadOnion | flagPermanent | 24
+	// ReserveInsufficient is ours, far from the numbers of BOLT 4: the reservation fee that stays with the hop is less than it asks.
+	ReserveInsufficient = flagUpdate | 64
 )
 
 var codeNames = map[Code]string{
 	TemporaryNodeFailure: "temporary_node_failure", PermanentNodeFailure: "permanent_node_failure",
 	InvalidOnionVersion: "invalid_onion_version", InvalidOnionHMAC: "invalid_onion_hmac", InvalidOnionKey: "invalid_onion_key",
 	TemporaryChannelFailure: "temporary_channel_failure", PermanentChannelFailure: "permanent_channel_failure",
-	UnknownNextPeer: "unknown_next_peer", AmountBelowMinimum: "amount_below_minimum", FeeInsufficient: "fee_insufficient",
+	UnknownNextPeer: "unknown_next_peer", AmountBelowMinimum: "amount_below_minimum", FeeInsufficient: "fee_insufficient", ReserveInsufficient: "reserve_insufficient",
 	IncorrectExpiry: "incorrect_cltv_expiry", ExpiryTooSoon: "expiry_too_soon",
 	IncorrectOrUnknownPaymentDetails: "incorrect_or_unknown_payment_details",
 	FinalIncorrectExpiry:             "final_incorrect_cltv_expiry", FinalIncorrectAmount: "final_incorrect_htlc_amount",

@@ -44,15 +44,16 @@ type View struct {
 //	T_down >  now + D + 2m + r           (timing of the channel downstream; types.Timing.MinExpiry)
 //	T_up   >= T_down + D_up + 3m + 2r + 1 (timing of the channel upstream; types.Timing.ForwardDelta), and the policy's delta
 //
-// and neither contract posted, the chain view fresh, the fee paid, the amount within the policy and the channel's balance.
+// and neither contract posted, the chain view fresh, the fee paid, the amount within the policy and the channel's balance, and of the
+// reservation fee that came what the policy asks (Policy.Ask) left when the next hop's part is paid.
 func CheckForward(in LockIn, p htlc.Payload, out LockOut, v View) *htlc.Failure {
 	if f := checkState(in, p, out, v); f != nil {
 		return f
 	}
-	if f := checkAmounts(in, p, out); f != nil {
+	if f := checkExpiries(in, p, out, v); f != nil {
 		return withPolicy(f, out.Policy)
 	}
-	if f := checkExpiries(in, p, out, v); f != nil {
+	if f := checkAmounts(in, p, out, v); f != nil {
 		return withPolicy(f, out.Policy)
 	}
 	return nil
@@ -84,7 +85,7 @@ func checkState(in LockIn, p htlc.Payload, out LockOut, v View) *htlc.Failure {
 	return nil
 }
 
-func checkAmounts(in LockIn, p htlc.Payload, out LockOut) *htlc.Failure {
+func checkAmounts(in LockIn, p htlc.Payload, out LockOut, v View) *htlc.Failure {
 	pol := out.Policy
 	fail := func(code htlc.Code, format string, args ...any) *htlc.Failure {
 		f := htlc.NewFailure(code, out.Channel, format, args...)
@@ -92,6 +93,7 @@ func checkAmounts(in LockIn, p htlc.Payload, out LockOut) *htlc.Failure {
 		return f
 	}
 	fee, err := pol.Fee(p.Amount)
+	ask := pol.Ask(p.Amount, uint32(max(0, int64(p.Expiry)-int64(v.Height))))
 	switch {
 	case p.Amount <= 0 || p.Amount < pol.Min:
 		return fail(htlc.AmountBelowMinimum, "amount %s, the channel carries %s and more", p.Amount, pol.Min)
@@ -101,7 +103,12 @@ func checkAmounts(in LockIn, p htlc.Payload, out LockOut) *htlc.Failure {
 		return f
 	case p.Amount > pol.Max:
 		return fail(htlc.TemporaryChannelFailure, "amount %s, the channel carries up to %s at once", p.Amount, pol.Max)
-	case p.Amount > out.CanSend: // how much it could send is nobody's business
+	case in.Reserve < p.Reserve || in.Reserve-p.Reserve < ask:
+		f := fail(htlc.ReserveInsufficient, "reservation fee %s of which %s are to be passed on, want to keep %s for %s until block %d",
+			in.Reserve, p.Reserve, ask, p.Amount, p.Expiry)
+		f.Amount = in.Reserve
+		return f
+	case p.Amount > out.CanSend || p.Reserve > out.CanSend-p.Amount: // how much it could send is nobody's business
 		return fail(htlc.TemporaryChannelFailure, "the channel can't send this amount now")
 	}
 	return nil

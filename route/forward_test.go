@@ -15,7 +15,7 @@ func TestCheckForward(t *testing.T) {
 	const least = now + 30 + 2*2 + 7 + 1 // T_down > now + D + 2m + r
 	const delta = 20 + 3*3 + 2*5 + 1     // T_up >= T_down + D_up + 3m + 2r + 1
 	id := testChannel(1)
-	policy := Policy{Channel: id, Base: 100, Millionths: 1000, Delta: 10, Min: 5000, Max: 50_000}
+	policy := Policy{Channel: id, Base: 100, Millionths: 1000, Delta: 10, Min: 5000, Max: 50_000, Reserve: 1_000_000}
 	for _, c := range []struct {
 		name   string
 		change func(*LockIn, *htlc.Payload, *LockOut, *View)
@@ -33,6 +33,11 @@ func TestCheckForward(t *testing.T) {
 		{"fee one less", func(i *LockIn, _ *htlc.Payload, _ *LockOut, _ *View) { i.Amount-- }, htlc.FeeInsufficient},
 		{"fee negative", func(i *LockIn, p *htlc.Payload, _ *LockOut, _ *View) { i.Amount = p.Amount - 1 }, htlc.FeeInsufficient},
 		{"below minimum", func(_ *LockIn, p *htlc.Payload, _ *LockOut, _ *View) { p.Amount = 4999 }, htlc.AmountBelowMinimum},
+		{"reservation one less", func(i *LockIn, _ *htlc.Payload, _ *LockOut, _ *View) { i.Reserve-- }, htlc.ReserveInsufficient},
+		{"more passed on than came", func(i *LockIn, p *htlc.Payload, _ *LockOut, _ *View) { p.Reserve = i.Reserve + 1 }, htlc.ReserveInsufficient},
+		{"none asked, none paid", func(i *LockIn, p *htlc.Payload, o *LockOut, _ *View) {
+			o.Policy.Reserve, i.Reserve, p.Reserve = 0, 0, 0
+		}, 0},
 		{"above maximum", func(i *LockIn, p *htlc.Payload, _ *LockOut, _ *View) { p.Amount, i.Amount = 50_001, 60_000 }, htlc.TemporaryChannelFailure},
 		{"balance", func(_ *LockIn, _ *htlc.Payload, o *LockOut, _ *View) { o.CanSend-- }, htlc.TemporaryChannelFailure},
 		{"downstream a block too early", func(i *LockIn, p *htlc.Payload, _ *LockOut, _ *View) { p.Expiry--; i.Expiry-- }, htlc.ExpiryTooSoon},
@@ -46,9 +51,9 @@ func TestCheckForward(t *testing.T) {
 		{"just not too far", func(_ *LockIn, _ *htlc.Payload, _ *LockOut, v *View) { v.MaxAhead = least + delta - now }, 0},
 	} {
 		pol := policy
-		in := LockIn{Channel: testChannel(2), Amount: 20_120, Expiry: least + delta, Timing: up}
-		p := htlc.Payload{Kind: htlc.Forward, Next: htlc.Short(id), Amount: 20_000, Expiry: least}
-		out := LockOut{Channel: id, Policy: &pol, CanSend: 20_000, Online: true, Timing: down}
+		in := LockIn{Channel: testChannel(2), Amount: 20_120, Reserve: 8, Expiry: least + delta, Timing: up}
+		p := htlc.Payload{Kind: htlc.Forward, Next: htlc.Short(id), Amount: 20_000, Reserve: 7, Expiry: least}
+		out := LockOut{Channel: id, Policy: &pol, CanSend: 20_007, Online: true, Timing: down}
 		v := View{Height: now, Fresh: true}
 		c.change(&in, &p, &out, &v)
 		f := CheckForward(in, p, out, v)
