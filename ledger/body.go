@@ -121,7 +121,15 @@ func (s SendMany) check() *Refusal {
 
 // twice finds a target that appears twice.
 func twice(wires []Wire) (to types.AccountID, found bool) {
-	ids, ascending := make([]uint64, len(wires)), true
+	if len(wires) > sortAtOnce {
+		return twiceIn(wires, make([]uint64, len(wires)), make([]uint64, len(wires)))
+	}
+	var ids, spare [sortAtOnce]uint64
+	return twiceIn(wires, ids[:len(wires)], spare[:len(wires)])
+}
+
+func twiceIn(wires []Wire, ids, spare []uint64) (to types.AccountID, found bool) {
+	ascending := true
 	for i, w := range wires {
 		ids[i] = uint64(w.To.Node)<<32 | uint64(w.To.User)
 		ascending = ascending && (i == 0 || ids[i-1] < ids[i])
@@ -129,7 +137,7 @@ func twice(wires []Wire) (to types.AccountID, found bool) {
 	if ascending {
 		return to, false
 	}
-	ids = sortAccounts(ids)
+	ids = sortAccounts(ids, spare)
 	for i := 1; i < len(ids); i++ {
 		if ids[i] == ids[i-1] {
 			return types.AccountID{Node: uint16(ids[i] >> 32), User: uint32(ids[i])}, true
@@ -138,29 +146,37 @@ func twice(wires []Wire) (to types.AccountID, found bool) {
 	return to, false
 }
 
-// sortAccounts sorts byte by byte from the lowest, leaving out those that are the same in all. It takes at most as many passes as there
-// are bytes, whatever they are, which a hash table does not, and a tenth of what comparing takes.
-func sortAccounts(ids []uint64) []uint64 {
+const (
+	// sortAtOnce is how many targets are sorted without asking for memory.
+	sortAtOnce = 1024
+	// sortDigit is how many bits are sorted by at a time.
+	sortDigit = 11
+)
+
+// sortAccounts sorts digit by digit from the lowest, leaving out those that are the same in all; spare has the same length, and the result
+// is in one of the two. It takes at most as many passes as there are digits, whatever they are, which a hash table does not, and a fraction
+// of what comparing takes.
+func sortAccounts(ids, spare []uint64) []uint64 {
+	const mask = 1<<sortDigit - 1
 	differ := uint64(0)
 	for _, id := range ids {
 		differ |= id ^ ids[0]
 	}
-	spare := make([]uint64, len(ids))
-	for shift := 0; differ>>shift != 0; shift += 8 {
-		if byte(differ>>shift) == 0 {
+	for shift := 0; differ>>shift != 0; shift += sortDigit {
+		if differ>>shift&mask == 0 {
 			continue
 		}
-		var places [256]uint32
+		var places [1 << sortDigit]uint16
 		for _, id := range ids {
-			places[byte(id>>shift)]++
+			places[id>>shift&mask]++
 		}
-		at := uint32(0)
+		at := uint16(0)
 		for i, n := range &places {
 			places[i] = at
 			at += n
 		}
 		for _, id := range ids {
-			place := &places[byte(id>>shift)]
+			place := &places[id>>shift&mask]
 			spare[*place] = id
 			*place++
 		}

@@ -17,7 +17,7 @@ func TestSortAccounts(t *testing.T) {
 				ids[i] = r.Uint64()&mask | 0x0100_0000_0000
 			}
 			want := slices.Sorted(slices.Values(ids))
-			if got := sortAccounts(ids); !slices.Equal(got, want) {
+			if got := sortAccounts(ids, make([]uint64, n)); !slices.Equal(got, want) {
 				t.Fatalf("%d numbers that differ in %x are not in order", n, mask)
 			}
 		}
