@@ -27,10 +27,9 @@ type touched struct {
 // attachStream takes a stream over. What its record does not know yet about acknowledgements, the state does.
 func (r *runner) attachStream(b *batch, s *outStream) {
 	rec := &s.rec
-	acked := max(b.state.Acked, b.state.Held.Number)
 	switch {
 	case rec.Paid+1 == rec.Next:
-	case rec.Epoch == b.state.Current.Epoch && rec.Version <= acked:
+	case acknowledged(rec, &b.state):
 		rec.Paid, rec.PaidTotal = rec.Next-1, rec.Total
 	default:
 		s.flight = []flight{{rec.Version, rec.Next - 1, rec.Total}}
@@ -110,7 +109,7 @@ func (r *runner) planStreams(b *batch, list []planned, add func(planned) bool) {
 // streamSigned records payments that are in an update now.
 func (r *runner) streamSigned(b *batch, s *outStream, u *wire.Update, op wire.PayStream) {
 	key, rec, now := sentStream(s.id), &s.rec, r.d.now()
-	b.write(put(bucketStreamPart, partKey(key, rec.Parts), streamPart{u.Version, op.First, now, packAmounts(op.Amounts)}))
+	b.write(put(bucketStreamPart, partKey(key, rec.Parts), streamPart{b.state.Current.Epoch, u.Version, op.First, now, packAmounts(op.Amounts)}))
 	n := uint64(len(op.Amounts))
 	rec.Next, rec.Count, rec.Total, rec.Parts = rec.Next+n, rec.Count+n, sumUp(rec.Total, op.Amounts), rec.Parts+1
 	rec.Epoch, rec.Version, rec.Changed = b.state.Current.Epoch, u.Version, now
@@ -181,14 +180,23 @@ func (r *runner) streamsClosed(b *batch, agreed bool) {
 		if agreed || on.Epoch > rec.Epoch || on.Epoch == rec.Epoch && on.Version >= rec.Version {
 			return rec.Next - 1, rec.Total, nil
 		}
-		return r.d.partsUpTo(rec, on.Version)
+		return r.d.partsUpTo(rec, on)
 	})
 }
 
-// streamsResynced: after a loss of data nobody knows which of the payments that the peer had not acknowledged are in the agreed state.
+// streamsResynced: versions count from 1 again in a new epoch, whose first one holds all that was signed here. A side that comes from a
+// backup may have forgotten numbers that it sent: its streams end.
 func (r *runner) streamsResynced(b *batch) {
-	r.endStreams(b, "the channel was agreed anew after a loss of data; what was not acknowledged before may be paid or not",
-		func(rec *streamRecord) (uint64, types.Amount, error) { return rec.Paid, rec.PaidTotal, nil })
+	if r.d.cfg.Restored {
+		r.endStreams(b, "the channel was restored from a backup, which may not know all that was sent",
+			func(rec *streamRecord) (uint64, types.Amount, error) { return rec.Next - 1, rec.Total, nil })
+		return
+	}
+	for _, s := range slices.Clone(r.streams) {
+		if len(s.flight) > 0 {
+			r.streamsAcked(b, s.flight[len(s.flight)-1].version)
+		}
+	}
 }
 
 // streamed records payments that came over a stream of the peer's. They are ours, whatever their numbers.
@@ -200,7 +208,7 @@ func (r *runner) streamed(b *batch, v channel.Streamed) {
 		return
 	}
 	n := uint64(len(v.Amounts))
-	b.write(put(bucketStreamPart, partKey(key, rec.Parts), streamPart{b.state.Current.Number, v.First, now, packAmounts(v.Amounts)}))
+	b.write(put(bucketStreamPart, partKey(key, rec.Parts), streamPart{b.state.Current.Epoch, b.state.Current.Number, v.First, now, packAmounts(v.Amounts)}))
 	rec.Next, rec.Count, rec.Total, rec.Parts = max(rec.Next, v.First+n), rec.Count+n, sumUp(rec.Total, v.Amounts), rec.Parts+1
 	rec.Epoch, rec.Version, rec.Changed = b.state.Current.Epoch, b.state.Current.Number, now
 	b.touch(key, rec)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/eschaton-network/chand/channel"
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
 )
@@ -58,10 +59,11 @@ type streamRecord struct {
 
 // streamPart is what one update carried.
 type streamPart struct {
-	Version uint32     `cbor:"1,keyasint"`
-	First   uint64     `cbor:"2,keyasint"`
-	At      types.Time `cbor:"3,keyasint"`
-	Amounts []byte     `cbor:"4,keyasint"` // uvarints
+	Epoch   uint32     `cbor:"1,keyasint"`
+	Version uint32     `cbor:"2,keyasint"`
+	First   uint64     `cbor:"3,keyasint"`
+	At      types.Time `cbor:"4,keyasint"`
+	Amounts []byte     `cbor:"5,keyasint"` // uvarints
 }
 
 func sentStream(id types.Hash) string { return "sent/" + id.String() }
@@ -440,9 +442,14 @@ func (d *Daemon) settleRecord(rec *streamRecord) {
 		return
 	}
 	st := r.view.Load().State
-	if rec.Epoch == st.Current.Epoch && rec.Version <= max(st.Acked, st.Held.Number) {
+	if acknowledged(rec, &st) {
 		rec.Paid, rec.PaidTotal = rec.Next-1, rec.Total
 	}
+}
+
+// acknowledged tells whether the peer has all updates of a stream that this side signed. A new epoch began with all of them.
+func acknowledged(rec *streamRecord, s *channel.State) bool {
+	return rec.Epoch < s.Current.Epoch || rec.Epoch == s.Current.Epoch && rec.Version <= max(s.Acked, s.Held.Number)
 }
 
 // sentStreams are the saved records of streams sent over a channel.
@@ -456,10 +463,10 @@ func (d *Daemon) sentStreams(c types.ChannelID) (list []streamRecord, err error)
 	return list, err
 }
 
-// partsUpTo counts what a stream sent in updates up to a version.
-func (d *Daemon) partsUpTo(rec *streamRecord, version uint32) (paid uint64, total types.Amount, err error) {
+// partsUpTo counts what a stream sent in updates up to what is on chain.
+func (d *Daemon) partsUpTo(rec *streamRecord, on channel.Posting) (paid uint64, total types.Amount, err error) {
 	err = loadAll(d.Store, bucketStreamPart, sentStream(rec.Stream)+"/", func(_ string, p streamPart) error {
-		if p.Version > version {
+		if p.Epoch > on.Epoch || p.Epoch == on.Epoch && p.Version > on.Version {
 			return errEnough
 		}
 		amounts, err := unpackAmounts(p.Amounts)

@@ -351,3 +351,44 @@ func TestManyStreams(t *testing.T) {
 		}
 	})
 }
+
+// A stream goes on where its channel begins a new epoch, and over kills there.
+func TestStreamRenewal(t *testing.T) {
+	inWorld(t, []string{"alice", "bob"}, func(w *world) {
+		alice, bob := w.nodes["alice"], w.nodes["bob"]
+		for _, n := range []*node{alice, bob} {
+			n.stop()
+			n.cfg.RenewAt = 6
+			n.start()
+		}
+		c := w.open("alice", "bob", 10*types.Coin, types.Coin)
+		begin := alice.runner(c).view.Load().State.Current.Epoch
+		for life := range 4 {
+			s := alice.stream(bob, "k")
+			for i := range 15 {
+				if err := s.Send(w.ctx, uint64(life*150+i*10+1), same(10, 1000)); err != nil {
+					t.Fatal(err)
+				}
+				if st := paidUpTo(w.ctx, s); i < 14 && st.Err != nil || st.Paid != uint64(life*150+(i+1)*10) {
+					t.Fatalf("life %d, message %d: %+v", life, i, st)
+				}
+			}
+			n := []*node{alice, bob}[life%2]
+			n.crash()
+			n.start()
+			if n == bob {
+				s.Close()
+			}
+			w.until("ready again", func() bool { return alice.ready(c) && bob.ready(c) })
+		}
+		if st := alice.runner(c).view.Load().State; st.Current.Epoch < begin+3 {
+			t.Errorf("epoch %d after %d: the channel was not renewed", st.Current.Epoch, begin)
+		}
+		for _, n := range []*node{alice, bob} {
+			list, _, err := n.Streams("", "", 10)
+			if err != nil || len(list) != 1 || list[0].Payments != 600 || list[0].Total != 600_000 || list[0].State != StreamOpen {
+				t.Errorf("%s: %+v, %v", n.name, list, err)
+			}
+		}
+	})
+}

@@ -31,6 +31,7 @@ type fake struct {
 	done       map[string]proto.Message // by idempotency key
 	channels   map[string]*chandv1.Channel
 	payments   []*chandv1.Payment
+	streams    []*chandv1.PaymentStream
 	escrows    map[string]*chandv1.Escrow
 	statements []*chandv1.Statement
 	services   []*chandv1.Service
@@ -48,7 +49,7 @@ func newFake(stop func()) *fake {
 }
 
 func (f *fake) handlers() rpc.Handlers {
-	return rpc.Handlers{Status: fakeStatus{f}, Account: fakeAccount{f}, Peers: fakePeers{f}, Channels: fakeChannels{f}, Payments: fakePayments{f},
+	return rpc.Handlers{Status: fakeStatus{f}, Account: fakeAccount{f}, Peers: fakePeers{f}, Channels: fakeChannels{f}, Payments: fakePayments{f}, Streams: fakeStreams{f},
 		Escrows: fakeEscrows{f}, Statements: fakeStatements{f}, Services: fakeServices{f}, Timestamps: fakeTimestamps{f}, Events: fakeEvents{f}, Admin: fakeAdmin{f}}
 }
 

@@ -49,8 +49,18 @@ func (a *app) invoiceCommand() *cobra.Command {
 
 func (a *app) payCommand() *cobra.Command {
 	var r chandv1.PayRequest
+	var many bool
+	wanted := func(cmd *cobra.Command, args []string) error {
+		if many {
+			return cobra.NoArgs(cmd, args)
+		}
+		return cobra.ExactArgs(1)(cmd, args)
+	}
 	c := &cobra.Command{
-		Use: "pay INVOICE | pay --to PEER AMOUNT", Short: "pay an invoice, or a peer", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		Use: "pay INVOICE | pay --to PEER AMOUNT | pay --stdin", Short: "pay an invoice, a peer, or many invoices", Args: wanted, RunE: func(cmd *cobra.Command, args []string) error {
+			if many {
+				return a.payMany(cmd, &r)
+			}
 			if r.To == "" {
 				r.Invoice = args[0]
 			} else {
@@ -77,6 +87,7 @@ func (a *app) payCommand() *cobra.Command {
 			}
 			return paymentError(p)
 		}}
+	c.Flags().BoolVar(&many, "stdin", false, "pay an invoice of each line of standard input; outcomes come as payments end")
 	c.Flags().StringVar(&r.To, "to", "", "peer to pay without an invoice")
 	c.Flags().StringVar(&r.MaxFee, "max-fee", "", "most to pay for forwarding")
 	c.Flags().Uint32Var(&r.TimeoutSeconds, "timeout-seconds", 0, "how long to wait for the outcome (0: the daemon's setting)")
