@@ -88,7 +88,7 @@ func newDriver(p *payment) (*driver, error) {
 			return nil, fmt.Errorf("payment %d: its invoice can't be read: %w", p.seq, err)
 		}
 		t.final = htlc.Payload{Kind: htlc.Invoice, Secret: inv.Secret}
-		t.way.delta, t.way.hints = inv.FinalDelta, hintsOf(inv)
+		t.way.delta, t.way.hints, t.way.key = inv.FinalDelta, hintsOf(inv), inv.OnionKey
 	}
 	t.final.Total = p.rec.Amount
 	return t, nil

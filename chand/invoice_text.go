@@ -19,7 +19,8 @@ func (d *Daemon) parseInvoice(text string) (*htlc.PaymentRequest, error) {
 // writeInvoice signs an own invoice. Its description is cut to what an invoice carries; the record keeps the whole memo.
 func (d *Daemon) writeInvoice(rec *invoiceRecord) (string, error) {
 	p := htlc.PaymentRequest{Amount: rec.Amount, Hash: rec.Preimage.Hash(), Secret: rec.Secret, Created: rec.Created,
-		Seconds: uint32(rec.Expires - rec.Created), Description: rec.Memo, FinalDelta: uint32(d.cfg.Timing.MinExpiry(0))}
+		Seconds: uint32(rec.Expires - rec.Created), Description: rec.Memo, FinalDelta: uint32(d.cfg.Timing.MinExpiry(0)),
+		MultiPart: true, OnionKey: d.onion.Key()}
 	return htlc.EncodeInvoice(p, d.nodeKey)
 }
 
@@ -29,10 +30,14 @@ func expired(p *htlc.PaymentRequest, now types.Time) bool { return now >= p.Expi
 // hintsOf are the ways over channels that are not public, as the path search takes them. The onion names a channel by the same 16 bytes.
 func hintsOf(p *htlc.PaymentRequest) [][]route.Hint {
 	var list [][]route.Hint
-	for _, h := range p.Hints {
-		hint := route.Hint{Node: h.Node, Base: h.Base, Millionths: h.PPM, Delta: h.Delta}
-		copy(hint.Channel[:], h.Channel[:])
-		list = append(list, []route.Hint{hint})
+	for _, path := range p.Hints {
+		var hints []route.Hint
+		for _, h := range path {
+			hint := route.Hint{Node: h.Node, Base: h.Base, Millionths: h.PPM, Delta: h.Delta, Reserve: h.Reserve, Max: h.Max, OnionKey: h.OnionKey}
+			copy(hint.Channel[:], h.Channel[:])
+			hints = append(hints, hint)
+		}
+		list = append(list, hints)
 	}
 	return list
 }

@@ -39,6 +39,7 @@ type wayRequest struct {
 	// ahead is how many blocks the payee wants to hold the lock before it has to act; delta what its invoice asks beside.
 	ahead, delta uint32
 	hints        [][]route.Hint
+	key          types.OnionKey // the payee's, when the invoice says it
 	final        htlc.Payload
 	// direct allows a lock without onion in a channel with the payee (escrow).
 	direct          bool
@@ -130,7 +131,7 @@ func (d *Daemon) routable() (types.Height, error) {
 }
 
 func (d *Daemon) routeRequest(q wayRequest, height types.Height) route.Request {
-	req := route.Request{Source: d.ID(), Target: q.to, Amount: q.amount, Height: height, MaxFee: q.maxFee, Locals: d.locals(), Hints: q.hints,
+	req := route.Request{Source: d.ID(), Target: q.to, Amount: q.amount, Height: height, MaxFee: q.maxFee, Locals: d.locals(), Hints: q.hints, TargetKey: q.key,
 		ExcludeChannels: q.excludeChannels, ExcludeNodes: q.excludeNodes, InFlight: q.inFlight, Now: d.now(), FinalDelta: q.delta}
 	if q.circle != nil {
 		req.In = q.circle.In

@@ -179,8 +179,9 @@ func blindedProof(point *curve.RistrettoPoint) [proofSize]byte {
 	return [proofSize]byte(h[:])
 }
 
-// openBlinded reads what the payee tells this node, checks that the packet came over the path, and returns the tweak of the next hop. Every
-// error is the same, so that nobody can learn what was wrong.
+// openBlinded reads what the payee tells this node, checks that the packet came over the path, and returns what the packet's point is
+// multiplied by besides the blinding factor: out with the own tweak, in with the next hop's. Every error is the same, so that nobody can
+// learn what was wrong.
 func (s *OnionSecret) openBlinded(p *Payload, packet *curve.RistrettoPoint) (*HopData, *scalar.Scalar, error) {
 	point, err := decodePoint([32]byte(p.Blinded[:32]))
 	if err != nil {
@@ -203,7 +204,7 @@ func (s *OnionSecret) openBlinded(p *Payload, packet *curve.RistrettoPoint) (*Ho
 	if !equal(proof[:], p.proof[:]) || (d.Kind == HopFinal) != p.Final() {
 		return nil, nil, errBlindedHop
 	}
-	return d, blindedTweak(secret), nil
+	return d, untweak.Mul(untweak, blindedTweak(secret)), nil
 }
 
 func (t *Terms) check() error {

@@ -1,10 +1,8 @@
 package htlc
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -20,41 +18,30 @@ const (
 	// InvoicePrefix begins the human-readable part: "ln" as in BOLT 11, and our currency.
 	InvoicePrefix = "lnesc"
 	// MaxInvoice bounds the text: all fields at their largest fit.
-	MaxInvoice = 4096
+	MaxInvoice = 7200
 	// MaxDescription is what fits one field (1,023 words of 5 bits, BOLT 11).
 	MaxDescription = 639
-	// MaxHints bounds the route hints; one hop each.
-	MaxHints = 8
+	// MaxHints bounds the route hints, and MaxHintHops the length of each.
+	MaxHints, MaxHintHops = 8, 4
+	// MaxPaths bounds the blinded paths.
+	MaxPaths = 3
 	// maxInvoiceSeconds bounds the validity: ten years.
 	maxInvoiceSeconds = 10 * 366 * 24 * 3600
 	// maxFinalDelta bounds the blocks that the payee wants to have left: as types.Timing allows, several times.
 	maxFinalDelta = 1 << 23
 
-	hintSize  = 33 + len(ShortID{}) + 8 + 4 + 4
+	// What holds when an invoice does not say (BOLT 11).
+	defaultSeconds    = 3600
+	defaultFinalDelta = 18
+
 	sigWords  = 104 // 65 bytes
 	timeWords = 7
 )
 
-// Tags of fields, as the values of their bech32 letters (BOLT 11). z is ours: BOLT 11's r holds 8-byte channel ids.
-const (
-	tagHash        = 1  // p
-	tagHints       = 2  // z
-	tagFeatures    = 5  // 9
-	tagExpiry      = 6  // x
-	tagDescription = 13 // d
-	tagSecret      = 16 // s
-	tagPayee       = 19 // n
-	tagDescHash    = 23 // h
-	tagFinalDelta  = 24 // c
-)
-
-// features are bits 8 (variable onion), 14 (payment secret), both required, and 17 (multi-part, optional), BOLT 9.
-const features = 1<<8 | 1<<14 | 1<<17
-
 // ErrInvoice is wrapped by every error of DecodeInvoice and EncodeInvoice.
 var ErrInvoice = errors.New("not a valid invoice")
 
-// RouteHint is a channel that is not announced, over which the payee can be reached from Node.
+// RouteHint is a channel that is not announced, on a way to the payee: from Node to the next hint's node, or to the payee.
 type RouteHint struct {
 	Node types.NodeID
 	// Channel is Short of the channel's id.
@@ -63,11 +50,17 @@ type RouteHint struct {
 	Base  types.Amount
 	PPM   uint32
 	Delta uint32
+	// Reserve is its reservation fee in 10^-12 of the amount a block, Max the largest amount.
+	Reserve uint32
+	Max     types.Amount
+	// OnionKey is Node's.
+	OnionKey types.OnionKey
 }
 
 // PaymentRequest is an invoice: what the payee wants, signed with its node key. The text form is that of BOLT 11 with our
 // prefix; one coin counts as "one bitcoin" there, so one base unit is 1n.
 type PaymentRequest struct {
+	// Payee is who signed. With blinded paths that is a key made for this invoice, which tells nothing.
 	Payee types.NodeID
 	// Amount is zero when the payer chooses it.
 	Amount types.Amount
@@ -82,7 +75,12 @@ type PaymentRequest struct {
 	DescriptionHash types.Hash
 	// FinalDelta is the least number of blocks that the last lock must have left when it arrives.
 	FinalDelta uint32
-	Hints      []RouteHint
+	// MultiPart: the payee takes the payment in several parts.
+	MultiPart bool
+	// OnionKey is the payee's, and Hints lead to it; zero and none when it is reached over blinded paths alone.
+	OnionKey types.OnionKey
+	Hints    [][]RouteHint
+	Paths    []BlindedPath
 }
 
 // Expires is the first second in which the payee does not take the payment any more.
@@ -102,12 +100,24 @@ func (p *PaymentRequest) check() error {
 		return errors.New("both a description and the hash of one")
 	case len(p.Description) > MaxDescription || !utf8.ValidString(p.Description):
 		return fmt.Errorf("description of %d bytes: want UTF-8 of at most %d", len(p.Description), MaxDescription)
-	case len(p.Hints) > MaxHints:
-		return fmt.Errorf("%d route hints: at most %d", len(p.Hints), MaxHints)
+	case len(p.Hints) > MaxHints || len(p.Paths) > MaxPaths:
+		return fmt.Errorf("%d route hints and %d blinded paths: at most %d and %d", len(p.Hints), len(p.Paths), MaxHints, MaxPaths)
+	case p.OnionKey.IsZero() != (len(p.Paths) > 0) || len(p.Paths) > 0 && len(p.Hints) > 0:
+		return errors.New("want either the payee's onion key or blinded paths, and route hints with the former only")
 	}
-	for _, h := range p.Hints {
-		if h.Base < 0 || h.Base > types.MaxAmount {
-			return fmt.Errorf("route hint: base fee %d out of range", h.Base)
+	for _, path := range p.Hints {
+		if len(path) == 0 || len(path) > MaxHintHops {
+			return fmt.Errorf("route hint of %d hops: want 1 to %d", len(path), MaxHintHops)
+		}
+		for _, h := range path {
+			if h.Base < 0 || h.Base > types.MaxAmount || h.Max < 0 || h.Max > types.MaxAmount {
+				return fmt.Errorf("route hint: base fee %d or largest amount %d out of range", h.Base, h.Max)
+			}
+		}
+	}
+	for i := range p.Paths {
+		if err := p.Paths[i].Check(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -130,39 +140,8 @@ func EncodeInvoice(p PaymentRequest, key *btcec.PrivateKey) (string, error) {
 	return text, nil
 }
 
-// words are the data part without the signature.
-func (p *PaymentRequest) words() []byte {
-	w := appendNumber(nil, uint64(p.Created), timeWords)
-	field := func(tag byte, data []byte) {
-		w = append(w, tag, byte(len(data)>>5), byte(len(data)&31))
-		w = append(w, data...)
-	}
-	field(tagHash, toWords(p.Hash[:]))
-	field(tagSecret, toWords(p.Secret[:]))
-	if p.DescriptionHash.IsZero() {
-		field(tagDescription, toWords([]byte(p.Description)))
-	} else {
-		field(tagDescHash, toWords(p.DescriptionHash[:]))
-	}
-	field(tagPayee, toWords(p.Payee[:]))
-	field(tagExpiry, appendNumber(nil, uint64(p.Seconds), 0))
-	field(tagFinalDelta, appendNumber(nil, uint64(p.FinalDelta), 0))
-	field(tagFeatures, appendNumber(nil, features, 0))
-	if len(p.Hints) > 0 {
-		var b []byte
-		for _, h := range p.Hints {
-			b = append(append(b, h.Node[:]...), h.Channel[:]...)
-			b = binary.BigEndian.AppendUint64(b, uint64(h.Base))
-			b = binary.BigEndian.AppendUint32(b, h.PPM)
-			b = binary.BigEndian.AppendUint32(b, h.Delta)
-		}
-		field(tagHints, toWords(b))
-	}
-	return w
-}
-
-// DecodeInvoice reads an invoice strictly and verifies its signature by the payee's node key. Whether it has expired is
-// for the caller to see.
+// DecodeInvoice reads an invoice and verifies its signature by the payee's node key. Fields may stand in any order and unknown ones
+// are skipped, as in BOLT 11; known ones are read strictly, and once. Whether it has expired is for the caller to see.
 func DecodeInvoice(text string) (PaymentRequest, error) { return DecodeInvoiceWith(text, nil) }
 
 // DecodeInvoiceWith is DecodeInvoice for a reader that keeps tables of payees' keys; tables may be nil, and gives nil for a key without one.
@@ -200,62 +179,10 @@ func decodeInvoice(text string, tables func(types.PubKey) *keytable.Table) (p Pa
 	if err := p.check(); err != nil {
 		return p, err
 	}
-	if string(p.words()) != string(words) {
-		return p, errors.New("fields are missing, unknown, out of order or not in their shortest form")
-	}
 	return p, p.verify(hrp, words, sigPart, tables)
 }
 
-func (p *PaymentRequest) readFields(w []byte) error {
-	for len(w) > 0 {
-		if len(w) < 3 {
-			return errors.New("a field is cut off")
-		}
-		tag, n := w[0], int(w[1])<<5|int(w[2])
-		if w = w[3:]; len(w) < n {
-			return errors.New("a field is cut off")
-		}
-		data := w[:n]
-		w = w[n:]
-		b, err := bech32.ConvertBits(data, 5, 8, true) // spare bits are checked by encoding again
-		if err != nil {
-			return err
-		}
-		b = b[:n*5/8]
-		switch tag {
-		case tagHash:
-			copy(p.Hash[:], b)
-		case tagSecret:
-			copy(p.Secret[:], b)
-		case tagDescription:
-			p.Description = string(b)
-		case tagDescHash:
-			copy(p.DescriptionHash[:], b)
-		case tagPayee:
-			copy(p.Payee[:], b)
-		case tagExpiry:
-			p.Seconds = uint32(min(number(data), 1<<32-1))
-		case tagFinalDelta:
-			p.FinalDelta = uint32(min(number(data), 1<<32-1))
-		case tagHints:
-			for ; len(b) >= hintSize && len(p.Hints) <= MaxHints; b = b[hintSize:] {
-				p.Hints = append(p.Hints, readHint(b))
-			}
-		}
-	}
-	return nil
-}
-
-func readHint(b []byte) (h RouteHint) {
-	const at = 33 + len(ShortID{})
-	copy(h.Node[:], b)
-	copy(h.Channel[:], b[33:])
-	h.Base = types.Amount(binary.BigEndian.Uint64(b[at:]))
-	h.PPM, h.Delta = binary.BigEndian.Uint32(b[at+8:]), binary.BigEndian.Uint32(b[at+12:])
-	return h
-}
-
-// verify recovers the signer's key and wants it to be the payee's.
+// verify recovers the signer's key and wants it to be the payee's, if that is named.
 func (p *PaymentRequest) verify(hrp string, words, sigPart []byte, tables func(types.PubKey) *keytable.Table) error {
 	b, err := bech32.ConvertBits(sigPart, 5, 8, false)
 	if err != nil {
@@ -269,7 +196,7 @@ func (p *PaymentRequest) verify(hrp string, words, sigPart []byte, tables func(t
 		return errors.New("the signature has a high s")
 	}
 	hash := signedHash(hrp, words)
-	if tables != nil {
+	if tables != nil && !p.Payee.IsZero() {
 		if t := tables(types.PubKey(p.Payee)); t != nil {
 			if over := r.SetByteSlice(b[:32]); !over {
 				if id, ok := t.Verify((*[32]byte)(hash), &r, &s); ok && id == b[64] {
@@ -283,7 +210,11 @@ func (p *PaymentRequest) verify(hrp string, words, sigPart []byte, tables func(t
 	if err != nil {
 		return fmt.Errorf("signature: %w", err)
 	}
-	if types.NodeID(key.SerializeCompressed()) != p.Payee {
+	signer := types.NodeID(key.SerializeCompressed())
+	if p.Payee.IsZero() {
+		p.Payee = signer // it need not be named
+	}
+	if signer != p.Payee {
 		return fmt.Errorf("the signature is not by the payee %s", p.Payee)
 	}
 	return nil
@@ -297,79 +228,4 @@ func signedHash(hrp string, words []byte) []byte {
 	}
 	h := types.SHA256([]byte(hrp), b)
 	return h[:]
-}
-
-func toWords(b []byte) []byte {
-	w, err := bech32.ConvertBits(b, 8, 5, true)
-	if err != nil {
-		panic(err) // 8-bit groups always convert
-	}
-	return w
-}
-
-// appendNumber writes big-endian words; size 0 means as few as needed, and none for zero.
-func appendNumber(w []byte, n uint64, size int) []byte {
-	if size == 0 {
-		for m := n; m > 0; m >>= 5 {
-			size++
-		}
-	}
-	for i := size - 1; i >= 0; i-- {
-		w = append(w, byte(n>>(5*i))&31)
-	}
-	return w
-}
-
-// number reads big-endian words; what exceeds 64 bits is cut to the largest number.
-func number(w []byte) (n uint64) {
-	for _, v := range w {
-		if n >= 1<<59 {
-			return 1<<64 - 1
-		}
-		n = n<<5 | uint64(v)
-	}
-	return n
-}
-
-// multipliers of BOLT 11 amounts, in base units. p (a thousandth of a unit) is not used.
-var multipliers = []struct {
-	letter string
-	units  types.Amount
-}{{"", types.Coin}, {"m", types.Coin / 1e3}, {"u", types.Coin / 1e6}, {"n", 1}}
-
-// amountText is the shortest form of an amount; empty for zero.
-func amountText(a types.Amount) string {
-	if a == 0 {
-		return ""
-	}
-	for _, m := range multipliers {
-		if a%m.units == 0 {
-			return strconv.FormatInt(int64(a/m.units), 10) + m.letter
-		}
-	}
-	return ""
-}
-
-func parseAmountText(s string) (types.Amount, error) {
-	if s == "" {
-		return 0, nil
-	}
-	for _, m := range multipliers[1:] {
-		if digits, ok := strings.CutSuffix(s, m.letter); ok {
-			return parseUnits(s, digits, m.units)
-		}
-	}
-	return parseUnits(s, s, types.Coin)
-}
-
-func parseUnits(s, digits string, units types.Amount) (types.Amount, error) {
-	n, err := strconv.ParseUint(digits, 10, 63)
-	if err != nil || n == 0 || n > uint64(types.MaxAmount/units) {
-		return 0, fmt.Errorf("amount %q", s)
-	}
-	a := types.Amount(n) * units
-	if amountText(a) != s {
-		return 0, fmt.Errorf("amount %q is not in its shortest form %q", s, amountText(a))
-	}
-	return a, nil
 }
