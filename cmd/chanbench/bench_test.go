@@ -22,6 +22,11 @@ import (
 	"github.com/eschaton-network/chand/types"
 )
 
+func TestMain(m *testing.M) {
+	probeTime = 50 * time.Millisecond
+	os.Exit(m.Run())
+}
+
 func TestLimits(t *testing.T) {
 	l, err := measureLimits(t.Context(), t.TempDir())
 	if err != nil {

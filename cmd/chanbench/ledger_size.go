@@ -171,33 +171,41 @@ func blockCost(ctx context.Context, l *ledgerBench) error {
 		if !l.wanted[name] {
 			continue
 		}
-		cost, hashes, err := costOn(ctx, accounts, min(l.sizes.senders, accounts))
+		c, err := costOn(ctx, accounts, min(l.sizes.senders, accounts))
 		if err != nil {
 			return err
 		}
-		l.cost(name, micros(cost), "us", limit{micros(l.hashing(hashes)), "CPU time of hashing the changed leaves and what is above them"})
+		hashing := micros(l.hashing(c.hashes))
+		l.say("  %d accounts: executing %.0f us, the root %.0f us, of which the hashes that changed are %.0f at least", accounts, micros(c.apply), micros(c.root), hashing)
+		l.cost(name, micros(c.block), "us", limit{hashing, "CPU time of hashing the changed leaves and what is above them"})
 	}
 	return nil
 }
 
-// costOn returns the median CPU time of a block, and how many SHA-256 compressions its changes need at least.
-func costOn(ctx context.Context, accounts, payers int) (cost time.Duration, hashes float64, err error) {
+// blockCosts are medians of the CPU time of a block: executing its transactions, the root after them, and both.
+type blockCosts struct {
+	apply, root, block time.Duration
+	// hashes is how many SHA-256 compressions the changes need at least.
+	hashes float64
+}
+
+func costOn(ctx context.Context, accounts, payers int) (costs blockCosts, err error) {
 	c := escd.Config{BlockMillis: 1000, LedgerNodeSecret: types.SHA256([]byte("chanbench node")), AccountSecret: types.SHA256([]byte("chanbench admin"))}
 	s, err := bigledger.State(c, accounts, payers)
 	if err != nil {
-		return 0, 0, err
+		return costs, err
 	}
 	s.SetWorkers(parallel)
 	s.Root()
 	senders, err := plantedSenders(s, payers)
 	if err != nil {
-		return 0, 0, err
+		return costs, err
 	}
 	pool, err := ledger.NewPool(s, 1)
 	if err != nil {
-		return 0, 0, err
+		return costs, err
 	}
-	var took []time.Duration
+	var apply, root, block []time.Duration
 	for i := range costBlocks {
 		var some []*sender
 		for k := range min(costTxs, payers) {
@@ -205,7 +213,7 @@ func costOn(ctx context.Context, accounts, payers int) (cost time.Duration, hash
 		}
 		txs, err := signRounds(some, costTxs/len(some), s.Time(), payOne(1, accounts))
 		if err != nil {
-			return 0, 0, err
+			return costs, err
 		}
 		batch := ledger.DecodeBatch(raws(txs), parallel)
 		pool.Prepare(batch)
@@ -216,26 +224,29 @@ func costOn(ctx context.Context, accounts, payers int) (cost time.Duration, hash
 		}
 		m, err := pool.Cut(c.LedgerNodeSecret, s.Time())
 		if err != nil {
-			return 0, 0, err
+			return costs, err
 		}
 		used := cpuTime()
 		done := s.Apply(s.Height()+1, s.Time()+1, [][]byte{m.Raw})
+		applied := cpuTime()
 		s.Root()
-		took = append(took, cpuTime()-used)
+		rehashed := cpuTime()
+		apply, root, block = append(apply, applied-used), append(root, rehashed-applied), append(block, rehashed-used)
 		for k := range done.Results {
 			if r := done.Results[k]; r.Code != ledger.CodeOK {
-				return 0, 0, fmt.Errorf("transaction refused: %s", r.Text)
+				return costs, fmt.Errorf("transaction refused: %s", r.Text)
 			}
 		}
 		if len(done.Results) != len(txs) {
-			return 0, 0, fmt.Errorf("%d of %d transactions executed", len(done.Results), len(txs))
+			return costs, fmt.Errorf("%d of %d transactions executed", len(done.Results), len(txs))
 		}
 		if err := errors.Join(pool.Applied(), ctx.Err()); err != nil {
-			return 0, 0, err
+			return costs, err
 		}
-		hashes = leastHashes(batch, accounts)
+		costs.hashes = leastHashes(batch, accounts)
 	}
-	return median(took), hashes, nil
+	costs.apply, costs.root, costs.block = median(apply), median(root), median(block)
+	return costs, nil
 }
 
 // leastHashes counts the compressions for the accounts that a batch of send_one changes: their leaves and every node above them once.
