@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"runtime"
 
-	"go.etcd.io/bbolt"
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/eschaton-network/chand/store/internal/limit"
 	"github.com/eschaton-network/chand/types"
 )
 
 const (
-	// maxBatchWrites and maxBatchBytes bound one bbolt transaction, and with it the time that the first
+	// maxBatchWrites and maxBatchBytes bound one transaction, and with it the time that the first
 	// caller in it waits for the others (some 10 ms of work). A single larger Commit goes alone.
 	maxBatchWrites = 8192
 	maxBatchBytes  = 8 << 20
@@ -49,12 +49,25 @@ func (s *Store) Commit(ctx context.Context, writes ...types.Write) error {
 	select {
 	case err := <-r.done:
 		return err
+	case <-s.broken:
+		return s.failure()
 	case <-ctx.Done():
 	}
 	if s.withdraw(r) {
 		return ctx.Err()
 	}
-	return <-r.done // being written: the answer is near, and giving up now would leave it unknown
+	select { // being written: the answer is near, and giving up now would leave it unknown
+	case err := <-r.done:
+		return err
+	case <-s.broken:
+		return s.failure()
+	}
+}
+
+func (s *Store) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }
 
 // refusal says why no commit is taken. Call with mu held.
@@ -64,6 +77,9 @@ func (s *Store) refusal() error {
 	}
 	if s.closed {
 		return ErrClosed
+	}
+	if s.readOnly {
+		return ErrReadOnly
 	}
 	return nil
 }
@@ -81,7 +97,7 @@ func (s *Store) withdraw(r *request) bool {
 	return false
 }
 
-// write is the writer goroutine: the only one that changes the file.
+// write is the writer goroutine: the only one that writes.
 func (s *Store) write() {
 	defer close(s.done)
 	for {
@@ -95,7 +111,6 @@ func (s *Store) write() {
 			continue
 		}
 		err := s.apply(batch)
-		s.record(batch, err)
 		for _, r := range batch {
 			r.done <- err
 		}
@@ -136,55 +151,59 @@ func (s *Store) take() (batch []*request, more bool) {
 
 // apply puts a batch into one transaction. When it returns nil the batch is on disk: this is the commit point.
 func (s *Store) apply(batch []*request) error {
-	s.mu.Lock()
-	err := s.failed
-	s.mu.Unlock()
-	if err != nil {
+	if err := s.failure(); err != nil {
 		return err
 	}
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return s.poison(err)
-	}
-	buckets := make(map[string]*bbolt.Bucket)
+	b := s.db.NewBatch()
+	defer b.Close()
 	for _, r := range batch {
 		for i := range r.writes {
-			if err := put(tx, buckets, &r.writes[i]); err != nil {
-				_ = tx.Rollback() // always nil for an open transaction
-				return s.poison(fmt.Errorf("bucket %q key %q: %w", r.writes[i].Bucket, r.writes[i].Key, err))
-			}
+			put(b, &r.writes[i])
 		}
 	}
-	if err := tx.Commit(); err != nil {
+	seq := s.mark.seq + 1
+	putSeq(b, seq)
+	if err := s.db.Apply(b, pebble.Sync); err != nil {
 		return s.poison(err)
 	}
+	s.mark.seq = seq
+	if seq >= s.mark.kept+markEvery {
+		if err := s.mark.write(seq); err != nil {
+			return s.poison(err)
+		}
+	}
+	s.record(batch)
+	s.tell(seq, batch)
 	return nil
 }
 
-// put does one write; buckets are made when first written to.
-func put(tx *bbolt.Tx, buckets map[string]*bbolt.Bucket, w *types.Write) (err error) {
-	b := buckets[w.Bucket]
-	if b == nil {
-		if b = tx.Bucket([]byte(w.Bucket)); b == nil {
-			if w.Value == nil {
-				return nil
-			}
-			if b, err = tx.CreateBucket([]byte(w.Bucket)); err != nil {
-				return err
-			}
-		}
-		buckets[w.Bucket] = b
-	}
+// put does one write, straight into the batch's memory: it can't fail.
+func put(b *pebble.Batch, w *types.Write) {
+	n := 1 + len(w.Bucket) + len(w.Key)
 	if w.Value == nil {
-		return b.Delete([]byte(w.Key))
+		op := b.DeleteDeferred(n)
+		fillKey(op.Key, w)
+		_ = op.Finish() // nil: the batch has no index
+		return
 	}
-	return b.Put([]byte(w.Key), w.Value)
+	op := b.SetDeferred(n, len(w.Value))
+	fillKey(op.Key, w)
+	copy(op.Value, w.Value)
+	_ = op.Finish()
+}
+
+func fillKey(k []byte, w *types.Write) {
+	k[0] = byte(len(w.Bucket))
+	copy(k[1+copy(k[1:], w.Bucket):], w.Key)
 }
 
 // poison makes every later Commit fail: what the disk holds is no longer known.
 func (s *Store) poison(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = fmt.Errorf("%w: %s: %w: nothing more is saved; see that the disk is well and has room, then start again", ErrPoisoned, s.path, err)
+	if s.failed == nil {
+		s.failed = fmt.Errorf("%w: %s: %w: nothing more is saved; see that the disk is well and has room, then start again", ErrPoisoned, s.path, err)
+		close(s.broken)
+	}
 	return s.failed
 }

@@ -1,19 +1,23 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
-	"go.etcd.io/bbolt"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/eschaton-network/chand/store/storetest"
 	"github.com/eschaton-network/chand/types"
@@ -74,46 +78,82 @@ func TestSecondOpenerIsRefused(t *testing.T) {
 
 func TestWhatIsNotAStoreIsRefused(t *testing.T) {
 	dir := t.TempDir()
+	inFolder := func(name, content string) func(string) error {
+		return func(p string) error {
+			return errors.Join(os.Mkdir(p, 0o700), os.WriteFile(filepath.Join(p, name), []byte(content), 0o600))
+		}
+	}
 	for name, make := range map[string]func(path string) error{
-		"text": func(p string) error { return os.WriteFile(p, []byte(strings.Repeat("hello ", 9000)), 0o600) },
-		"stub": func(p string) error { return os.WriteFile(p, []byte("x"), 0o600) },
+		"text":        func(p string) error { return os.WriteFile(p, []byte(strings.Repeat("hello ", 9000)), 0o600) },
+		"stub":        func(p string) error { return os.WriteFile(p, []byte("x"), 0o600) },
+		"other files": inFolder("letter.txt", "hello"),
 		"other program": func(p string) error {
-			return other(p, func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("x")); return err })
+			db, err := pebble.Open(p, &pebble.Options{Logger: engineLog{}})
+			return errors.Join(err, db.Set([]byte("x"), nil, pebble.Sync), db.Close())
 		},
-		"bad version": func(p string) error {
-			return other(p, func(tx *bbolt.Tx) error {
-				b, err := tx.CreateBucket([]byte(metaBucket))
-				return errors.Join(err, b.Put([]byte(versionKey), []byte("-1")))
-			})
-		},
+		"empty mark":   inFolder(markName, ""),
+		"foreign mark": inFolder(markName, strings.Repeat("hello ", 9000)),
 	} {
 		path := filepath.Join(dir, strings.ReplaceAll(name, " ", "_"))
 		if err := make(path); err != nil {
 			t.Fatal(err)
 		}
-		before, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		before := contents(t, path)
 		if s, err := Open(path, Options{}); !errors.Is(err, ErrNotStore) {
 			t.Errorf("%s: %v, %v; want %v", name, s, err, ErrNotStore)
 		}
-		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
-			t.Errorf("%s: the file was changed (%v)", name, err)
+		after := contents(t, path)
+		delete(after, lockName)
+		delete(before, lockName)
+		if !maps.Equal(before, after) {
+			t.Errorf("%s: it was changed", name)
 		}
+	}
+	if _, err := Open(filepath.Join(dir, "none"), Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nothing there, for reading: %v", err)
 	}
 }
 
-// other writes a bbolt file without our hands.
-func other(path string, fn func(*bbolt.Tx) error) error {
-	db, err := bbolt.Open(path, 0o600, nil)
-	if err != nil {
+// contents reads a file, or the files of a folder by their names.
+func contents(t *testing.T, path string) map[string]string {
+	t.Helper()
+	m := make(map[string]string)
+	err := filepath.WalkDir(path, func(p string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		name, _ := filepath.Rel(path, p)
+		m[name] = string(b)
 		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return errors.Join(db.Update(fn), db.Close())
+	return m
 }
 
 func TestVersions(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s := must(t, path)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(path, markName)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encodeMark(b, 99, s.mark.seq, storeVersion+1)
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, Options{}); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "made by a newer chand") {
+		t.Fatalf("a newer store: %v; want %v", err, ErrNewer)
+	}
+}
+
+func TestReadOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	s := must(t, path)
 	if err := s.Commit(ctx, rec("a", "k", "1")); err != nil {
@@ -122,56 +162,58 @@ func TestVersions(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := bbolt.Open(path, 0o600, nil)
+	before := contents(t, path)
+	s, err := Open(path, Options{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	times := func(tx *bbolt.Tx) error { // a step that shows how often it ran
-		b := tx.Bucket([]byte("a"))
-		return b.Put([]byte("k"), append(b.Get([]byte("k")), 'x'))
+	if v, err := s.Get("a", "k"); err != nil || string(v) != "1" {
+		t.Errorf("read %q, %v", v, err)
 	}
-	fails := func(tx *bbolt.Tx) error { return errors.Join(times(tx), errors.New("step failed")) }
-	want := func(v int, k string) {
-		t.Helper()
-		got, err := version(db)
-		if err != nil || got != v {
-			t.Fatalf("version %d, %v; want %d", got, err, v)
-		}
-		_ = db.View(func(tx *bbolt.Tx) error {
-			if got := string(tx.Bucket([]byte("a")).Get([]byte("k"))); got != k {
-				t.Fatalf("value %q, want %q", got, k)
-			}
-			return nil
-		})
+	if err := s.Commit(ctx, rec("a", "k", "2")); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("commit: %v", err)
 	}
-	type steps = []func(*bbolt.Tx) error
-	if err := migrate(db, steps{times, times, fails}); err == nil {
-		t.Fatal("a failing step was not reported")
+	if _, err := Open(path, Options{LockTimeout: 1}); !errors.Is(err, ErrLocked) {
+		t.Errorf("a writer beside a reader: %v", err)
 	}
-	want(3, "1xx") // the steps before it hold, the failed one left nothing
-	for range 2 {
-		if err := migrate(db, steps{times, times, times}); err != nil {
-			t.Fatal(err)
-		}
-		want(4, "1xxx")
-	}
-	if err := db.Close(); err != nil {
+	if err := errors.Join(s.Check(), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path, Options{}); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "made by a newer chand") {
-		t.Fatalf("a newer file: %v; want %v", err, ErrNewer)
+	if !maps.Equal(before, contents(t, path)) {
+		t.Error("reading changed the files")
 	}
 }
 
-// TestPoison makes the file unwritable under the store, as a failing disk does.
+// badDisk fails all writes from a moment on, as a full or dying disk does.
+type badDisk struct {
+	vfs.FS
+	bad atomic.Bool
+}
+
+type badFile struct {
+	vfs.File
+	d *badDisk
+}
+
+func (d *badDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if d.bad.Load() {
+		return nil, syscall.ENOSPC
+	}
+	f, err := d.FS.Create(name, c)
+	return badFile{f, d}, err
+}
+
+func (f badFile) Write(b []byte) (int, error) {
+	if f.d.bad.Load() {
+		return 0, syscall.ENOSPC
+	}
+	return f.File.Write(b)
+}
+
 func TestPoison(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
-	var f *os.File
-	s, err := open(path, Options{}, func(name string, flag int, mode os.FileMode) (*os.File, error) {
-		var err error
-		f, err = os.OpenFile(name, flag, mode)
-		return f, err
-	})
+	d := &badDisk{FS: vfs.Default}
+	s, err := open(path, Options{}, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,23 +221,17 @@ func TestPoison(t *testing.T) {
 	if err := s.Commit(ctx, rec("a", "before", "1")); err != nil {
 		t.Fatal(err)
 	}
-	readOnly, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer readOnly.Close()
-	if err := syscall.Dup3(int(readOnly.Fd()), int(f.Fd()), syscall.O_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
+	d.bad.Store(true)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			if err := s.Commit(ctx, rec("a", fmt.Sprint("lost", i), "1")); !errors.Is(err, ErrPoisoned) || !errors.Is(err, syscall.EBADF) {
+			if err := s.Commit(ctx, rec("a", fmt.Sprint("lost", i), "1")); !errors.Is(err, ErrPoisoned) || !errors.Is(err, syscall.ENOSPC) {
 				t.Errorf("commit on a failing disk: %v", err)
 			}
 		})
 	}
 	wg.Wait()
+	d.bad.Store(false) // it works again: too late
 	first := s.Commit(ctx, rec("a", "after", "1"))
 	if !errors.Is(first, ErrPoisoned) || !strings.Contains(first.Error(), path) {
 		t.Errorf("commit after the failure: %v", first)
@@ -203,15 +239,91 @@ func TestPoison(t *testing.T) {
 	if v, err := s.Get("a", "before"); err != nil || string(v) != "1" {
 		t.Errorf("reading after the failure: %q, %v", v, err)
 	}
+	s.Stats()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = must(t, path)
+	s = must(t, copyStore(t, path)) // as another process finds it
 	for key, want := range map[string]string{"before": "1", "after": "", "lost0": ""} {
 		if v, err := s.Get("a", key); err != nil || string(v) != want {
 			t.Errorf("%s after reopening: %q, %v; want %q", key, v, err, want)
 		}
 	}
+}
+
+// copyStore copies the files, without the lock, to another folder.
+func copyStore(t *testing.T, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "db")
+	writeFolder(t, to, contents(t, path))
+	return to
+}
+
+func writeFolder(t *testing.T, path string, files map[string]string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range files {
+		if err := os.WriteFile(filepath.Join(path, name), []byte(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPowerLoss cuts the power at random moments: of what was not flushed the disk keeps some, or nothing. Every
+// acknowledged commit is there afterwards, and every commit whole.
+func TestPowerLoss(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	mem := vfs.NewCrashableMem()
+	if err := errors.Join(mem.MkdirAll("/home", 0o700), syncDir(mem, "/")); err != nil {
+		t.Fatal(err)
+	}
+	acked, last := int64(0), int64(0)
+	for round := range 40 {
+		s, err := open("/home/db", Options{}, mem)
+		if err != nil {
+			t.Fatalf("seed %d, round %d: %v", seed, round, err)
+		}
+		go s.write()
+		last = 0
+		err = s.Scan("a", "", func(key string, _ []byte) error {
+			n, err := strconv.ParseInt(key, 10, 64)
+			if n != last+1 {
+				t.Fatalf("seed %d, round %d: commit %d after %d", seed, round, n, last)
+			}
+			last = n
+			return err
+		})
+		if err != nil || last < acked || last > acked+1 {
+			t.Fatalf("seed %d, round %d: the last commit is %d, acknowledged was %d: %v", seed, round, last, acked, err)
+		}
+		if last > 0 {
+			if v, err := s.Get("b", fmt.Sprintf("%012d", last)); err != nil || string(v) != string(numbered(last)[1].Value) {
+				t.Fatalf("seed %d, round %d: commit %d is torn: %v", seed, round, last, err)
+			}
+		}
+		crash := make(chan *vfs.MemFS)
+		for range rnd.IntN(400) {
+			last++
+			if err := s.Commit(ctx, numbered(last)...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		acked = last
+		go func() { // during one more commit
+			crash <- mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rnd.IntN(101), RNG: rnd})
+		}()
+		if err := s.Commit(ctx, numbered(last+1)...); err != nil {
+			t.Fatal(err)
+		}
+		mem = <-crash
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d commits acknowledged over 40 power losses", acked)
 }
 
 func TestClosed(t *testing.T) {
@@ -278,7 +390,7 @@ func TestCloseWritesWhatWaits(t *testing.T) {
 
 // TestGroupCommit queues commits before the writer runs and wants them to share transactions, within the limits.
 func TestGroupCommit(t *testing.T) {
-	s, err := open(filepath.Join(t.TempDir(), "db"), Options{}, os.OpenFile)
+	s, err := open(filepath.Join(t.TempDir(), "db"), Options{}, vfs.Default)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +427,7 @@ func TestGroupCommit(t *testing.T) {
 	go s.write()
 	wg.Wait()
 	st := s.Stats()
-	if st.Commits != small+large || st.Transactions != 1+large || st.Syncs != 2*st.Transactions || st.LargestGroup != small {
+	if st.Commits != small+large || st.Transactions != 1+large || st.LargestGroup != small {
 		t.Errorf("stats %+v: want %d commits together and %d alone", st, small, large)
 	}
 	if err := s.Close(); err != nil {
@@ -323,109 +435,90 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
-func TestBackup(t *testing.T) {
-	dir := t.TempDir()
-	s := must(t, filepath.Join(dir, "db"))
-	for i := range 50 {
-		if err := s.Commit(ctx, rec("a", fmt.Sprint(i), strings.Repeat("v", 3000))); err != nil {
+// TestOneFlushPerCommit counts what the disk was asked for.
+func TestOneFlushPerCommit(t *testing.T) {
+	s := must(t, filepath.Join(t.TempDir(), "db"))
+	before := s.Stats()
+	const n = 200
+	for i := range n {
+		if err := s.Commit(ctx, rec("a", fmt.Sprint(i%3), strings.Repeat("v", 500))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// The copy is taken while a commit goes on: the writer inside Backup's Write makes one.
-	var b bytes.Buffer
-	n, err := s.Backup(writerFunc(func(p []byte) (int, error) {
-		if err := s.Commit(ctx, rec("a", "late", "v")); err != nil {
-			t.Error(err)
-		}
-		return b.Write(p)
-	}))
-	if err != nil || n != int64(b.Len()) {
-		t.Fatalf("backup: %d of %d bytes, %v", n, b.Len(), err)
-	}
-	path := filepath.Join(dir, "copy")
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := must(t, path)
-	count := 0
-	if err := c.Scan("a", "", func(string, []byte) error { count++; return nil }); err != nil || count != 50 {
-		t.Errorf("the copy has %d records, %v; want 50", count, err)
-	}
-	if _, err := s.Backup(writerFunc(func([]byte) (int, error) { return 0, errors.New("no room") })); err == nil {
-		t.Error("a failing writer was not reported")
+	after := s.Stats()
+	if syncs, bytes := after.Syncs-before.Syncs, after.Written-before.Written; syncs != n || bytes < 500*n || bytes > 650*n {
+		t.Errorf("%d commits of 500 bytes: %d flushes, %d bytes", n, syncs, bytes)
 	}
 }
 
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// TestCheckFindsDamage overwrites a page in the middle of a store and wants Check, not a crash, to say so.
-func TestCheckFindsDamage(t *testing.T) {
+// TestDamage changes and cuts every file everywhere. Either Open or Check says so, or the part was of no use and all records
+// are as before; the store never loses anything silently.
+func TestDamage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	s := must(t, path)
-	for i := range 120 {
-		if err := s.Commit(ctx, rec("a", fmt.Sprintf("%04d", i), strings.Repeat("v", 900))); err != nil {
+	want := make(map[string]string)
+	for round := range 2 { // so that there are a table and a log
+		for i := range 40 {
+			key, value := fmt.Sprintf("%d/%04d", round, i), strings.Repeat(string(rune('a'+i%20)), 90+i)
+			want[key] = value
+			if err := s.Commit(ctx, rec("a", key, value)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	size := s.Stats().FileBytes
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	good = good[:size] // the rest is room to grow
-	page := int64(os.Getpagesize())
-	damaged := func(bad []byte) error {
-		path := filepath.Join(t.TempDir(), "db")
-		if err := os.WriteFile(path, bad, 0o600); err != nil {
-			t.Fatal(err)
+		if round == 0 {
+			s = must(t, path)
 		}
-		s, err := Open(path, Options{})
+	}
+	good := contents(t, path)
+	noticed := make(map[string]int)
+	try := func(name, what, bad string) {
+		files := maps.Clone(good)
+		files[name] = bad
+		dir := filepath.Join(t.TempDir(), "db")
+		writeFolder(t, dir, files)
+		s, err := Open(dir, Options{})
 		if err != nil {
-			return err
+			if !errors.Is(err, ErrNotStore) {
+				t.Errorf("%s %s: %v", name, what, err)
+			}
+			noticed[name]++
+			return
 		}
-		return errors.Join(s.Check(), s.Close())
+		got := make(map[string]string)
+		if err := errors.Join(s.Scan("a", "", func(k string, v []byte) error { got[k] = string(v); return nil }), s.Check()); err != nil {
+			noticed[name]++
+		} else if !maps.Equal(got, want) {
+			t.Errorf("%s %s: %d records of %d are left and nobody noticed", name, what, len(got), len(want))
+		}
+		_ = s.Close()
 	}
-	live := 0
-	db, err := bbolt.Open(path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := make(map[int64]bool)
-	_ = db.View(func(tx *bbolt.Tx) error {
-		for off := 2 * page; off+page <= size; off += page {
-			info, err := tx.Page(int(off / page))
-			free[off] = err == nil && info != nil && info.Type == "free"
+	for name, b := range good {
+		used := len(strings.TrimRight(b, "\x00"))
+		for _, size := range []int{0, used / 3, used / 2, used - 1} {
+			if size >= 0 {
+				try(name, fmt.Sprint("cut to ", size), b[:size])
+			}
 		}
-		return nil
-	})
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for off := 2 * page; off+page <= size; off += page {
-		if free[off] {
-			continue
-		}
-		live++
-		bad := bytes.Clone(good)
-		for i := off; i < off+page; i++ {
-			bad[i] ^= 0xa5
-		}
-		if damaged(bad) == nil {
-			t.Errorf("page %d is damaged and nobody noticed", off/page)
+		step := max(1, used/25)
+		for off := 0; off < used; off += step {
+			bad := []byte(b)
+			bad[off] ^= 0xa5
+			try(name, fmt.Sprint("changed at ", off), string(bad))
 		}
 	}
-	if live < 10 {
-		t.Errorf("only %d pages in use: the test is too small", live)
+	tables, logs := 0, 0
+	for name, n := range noticed {
+		if strings.HasSuffix(name, ".sst") {
+			tables += n
+		}
+		if strings.HasSuffix(name, ".log") {
+			logs += n
+		}
 	}
-	if err := damaged(good[:size/2]); err == nil {
-		t.Error("half of the file is gone and nobody noticed")
-	}
-	if err := damaged(good); err != nil {
-		t.Errorf("the file as it was: %v", err)
+	if tables < 10 || logs < 10 || noticed[markName] == 0 {
+		t.Errorf("the test is too small: %v", noticed)
 	}
 }

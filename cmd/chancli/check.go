@@ -13,7 +13,7 @@ import (
 )
 
 // storeFile is the daemon's store in its home.
-const storeFile = "chand.db"
+const storeFile = "store"
 
 // checked is the answer of check.
 type checked struct {
@@ -24,10 +24,10 @@ type checked struct {
 func (a *app) checkCommand() *cobra.Command {
 	return &cobra.Command{Use: "check", Short: "verify every invariant of a stopped daemon's store; changes nothing", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
 		path := filepath.Join(a.home, storeFile)
-		if _, err := os.Stat(path); err != nil { // Open would make one
+		if _, err := os.Stat(path); err != nil {
 			return fail("no_store", "give the home of a daemon with --home", "%s is no home of a daemon: %v", a.home, err)
 		}
-		s, err := store.Open(path, store.Options{})
+		s, err := store.Open(path, store.Options{ReadOnly: true})
 		if errors.Is(err, store.ErrLocked) {
 			return fail("daemon_running", "stop it first: chancli stop", "the daemon is running: %v", err)
 		} else if err != nil {

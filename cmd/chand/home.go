@@ -17,7 +17,7 @@ import (
 // Files of a home, beside those of rpc (certificate, macaroons, run.json).
 const (
 	seedName  = "seed.txt"
-	storeName = "chand.db"
+	storeName = "store"
 )
 
 // lockHome makes this process the only daemon on the home until it exits.

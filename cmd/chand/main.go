@@ -107,7 +107,7 @@ func checkCommand() *cobra.Command {
 				return err
 			}
 			defer lock.Close()
-			s, err := store.Open(path, store.Options{})
+			s, err := store.Open(path, store.Options{ReadOnly: true})
 			if err != nil {
 				return err
 			}

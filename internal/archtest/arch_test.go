@@ -18,11 +18,11 @@ var order = []string{"types", "merkle", "wire", "htlc", "ledger", "esc", "channe
 
 // shells are ring 3: rings 0 and 1 and the libraries each wraps, listed by prefix. nil: the standard library alone.
 var shells = map[string][]string{
-	"store":      {"go.etcd.io/bbolt"},
+	"store":      {"github.com/cockroachdb/pebble/v2"},
 	"peer":       {"github.com/libp2p/", "github.com/multiformats/", "github.com/btcsuite/"},
 	"dht":        {"github.com/libp2p/", "github.com/multiformats/", "github.com/ipfs/", "github.com/btcsuite/"},
 	"pubsub":     {"github.com/libp2p/", "github.com/multiformats/"},
-	"chain/escd": {"github.com/cometbft/", "github.com/cosmos/gogoproto", "github.com/oasisprotocol/", "github.com/syndtr/goleveldb", "go.etcd.io/bbolt", "golang.org/x/time"},
+	"chain/escd": {"github.com/cometbft/", "github.com/cosmos/gogoproto", "github.com/oasisprotocol/", "github.com/syndtr/goleveldb", "golang.org/x/time"},
 	"chain/sim":  nil,
 	"rpc":        {"connectrpc.com/", "google.golang.org/", "gopkg.in/macaroon.v2"},
 	"gateway":    {"gopkg.in/macaroon.v2", "golang.org/x/time"},
@@ -168,8 +168,8 @@ func TestVerdicts(t *testing.T) {
 		{"chand", "time", true},
 		{"chand", module + "channel", true},
 		{"chand", module + "store", false},
-		{"chand", "go.etcd.io/bbolt", false},
-		{"store", "go.etcd.io/bbolt", true},
+		{"chand", "github.com/cockroachdb/pebble/v2", false},
+		{"store", "github.com/cockroachdb/pebble/v2/vfs", true},
 		{"store", module + "chand", false},
 		{"peer", module + "dht", false},
 		{"store/memstore", module + "store/storetest", true},

@@ -1,4 +1,4 @@
-// Package storetest is the test suite that every store passes: the bbolt file and its memory twin.
+// Package storetest is the test suite that every store passes: the folder on disk and its memory twin.
 package storetest
 
 import (

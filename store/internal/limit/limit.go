@@ -1,4 +1,4 @@
-// Package limit holds what both stores (bbolt and memory) accept, so that no write passes in one and fails in the other.
+// Package limit holds what both stores (disk and memory) accept, so that no write passes in one and fails in the other.
 package limit
 
 import (
@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// MaxKey is bbolt's limit for a key (bbolt.MaxKeySize); bucket names are keys too.
+	// MaxKey bounds a key: keys are ids and numbers, and every index block holds some.
 	MaxKey = 32768
 	// MaxBucket bounds a bucket name: names are words of the program, never input.
 	MaxBucket = 255
