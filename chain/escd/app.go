@@ -131,7 +131,11 @@ func (a *app) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.Re
 // FinalizeBlock applies a decided block. An error halts the node.
 func (a *app) FinalizeBlock(_ context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
 	if a.pace != nil {
-		a.pace.finalized(time.Now())
+		size := 0
+		for _, tx := range req.Txs {
+			size += len(tx)
+		}
+		a.pace.finalized(time.Now(), size)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -44,10 +44,16 @@ type gossip struct {
 	mu sync.Mutex
 	// got are the messages that came from peers and were not refused, by signature.
 	got map[[64]byte]arrival
-	// owners says who has a message; gotOrder and ownersOrder are the keys of both, the oldest first.
-	owners      map[types.Hash]map[p2p.ID]bool
-	gotOrder    [][64]byte
-	ownersOrder []types.Hash
+	// rumours say who has a message; the orders are the keys of both, the oldest first.
+	rumours      map[types.Hash]*rumour
+	gotOrder     [][64]byte
+	rumoursOrder []types.Hash
+}
+
+// rumour is who has a message. news is closed and replaced when somebody else has it too.
+type rumour struct {
+	owners map[p2p.ID]bool
+	news   chan struct{}
 }
 
 type arrival struct {
@@ -56,7 +62,7 @@ type arrival struct {
 }
 
 func newGossip(r *mempool.Reactor, a *app) *gossip {
-	return &gossip{Reactor: r, app: a, got: map[[64]byte]arrival{}, owners: map[types.Hash]map[p2p.ID]bool{}}
+	return &gossip{Reactor: r, app: a, got: map[[64]byte]arrival{}, rumours: map[types.Hash]*rumour{}}
 }
 
 // gossiping puts gossip in the place of CometBFT's reactor.
@@ -120,15 +126,21 @@ func (g *gossip) Receive(e p2p.Envelope) {
 func (g *gossip) has(peer p2p.ID, id types.Hash) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.owners[id] == nil {
-		if len(g.ownersOrder) == maxRumours {
-			delete(g.owners, g.ownersOrder[0])
-			g.ownersOrder = g.ownersOrder[1:]
+	r := g.rumours[id]
+	if r == nil {
+		if len(g.rumoursOrder) == maxRumours {
+			delete(g.rumours, g.rumoursOrder[0])
+			g.rumoursOrder = g.rumoursOrder[1:]
 		}
-		g.owners[id] = map[p2p.ID]bool{}
-		g.ownersOrder = append(g.ownersOrder, id)
+		r = &rumour{map[p2p.ID]bool{}, make(chan struct{})}
+		g.rumours[id] = r
+		g.rumoursOrder = append(g.rumoursOrder, id)
 	}
-	g.owners[id][peer] = true
+	if !r.owners[peer] {
+		r.owners[peer] = true
+		close(r.news)
+		r.news = make(chan struct{})
+	}
 }
 
 // arrived notes a message that came; false when the same was there already.
@@ -175,7 +187,7 @@ func (r *relay) Send(e p2p.Envelope) bool {
 	return r.Peer.Send(e)
 }
 
-// spare waits until a message may be passed on, and tells whether the peer does not need it.
+// spare tells whether a peer has a message, after waiting until it says so or the message may be passed on.
 func (g *gossip) spare(p p2p.Peer, raw []byte) bool {
 	if _, _, ok := ledger.MessageHead(raw); !ok {
 		return false
@@ -188,12 +200,23 @@ func (g *gossip) spare(p p2p.Peer, raw []byte) bool {
 	}
 	timer := time.NewTimer(time.Until(a.at.Add(g.pause)))
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-p.Quit():
-	case <-g.Quit():
+	for {
+		g.mu.Lock()
+		r := g.rumours[a.id]
+		if r == nil || r.owners[p.ID()] {
+			g.mu.Unlock()
+			return r != nil
+		}
+		news := r.news
+		g.mu.Unlock()
+		select {
+		case <-news:
+		case <-timer.C:
+			return false
+		case <-p.Quit():
+			return false
+		case <-g.Quit():
+			return false
+		}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.owners[a.id][p.ID()]
 }

@@ -2,6 +2,7 @@ package escd
 
 import (
 	"encoding/binary"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,15 +64,22 @@ func TestGossipSendsWhatThePeerLacks(t *testing.T) {
 		t.Fatal("what did not come from a peer was not sent")
 	}
 	g.pause = pause
-	came := time.Now()
 	if !g.arrived(raw, id) || g.arrived(raw, id) {
 		t.Fatal("a message is new once")
 	}
-	g.Receive(p2p.Envelope{Src: knows, ChannelID: noticeChannel, Message: &protomem.Txs{Txs: [][]byte{id[:]}}})
-	send(knows, raw)
+	came := time.Now()
+	g.has(newCountingPeer(t).ID(), id) // whom it came from
 	send(lacks, raw)
-	if knows.sent != 0 || lacks.sent != 3 || time.Since(came) < pause {
-		t.Errorf("sent %d to the peer that has it and %d to the other, after %s", knows.sent, lacks.sent-2, time.Since(came))
+	if lacks.sent != 3 || time.Since(came) < pause/2 {
+		t.Errorf("sent %d times to the peer that lacks it, after %s", lacks.sent-2, time.Since(came))
+	}
+	g.pause = time.Hour
+	var done sync.WaitGroup
+	done.Go(func() { send(knows, raw) })
+	g.Receive(p2p.Envelope{Src: knows, ChannelID: noticeChannel, Message: &protomem.Txs{Txs: [][]byte{id[:]}}})
+	done.Wait() // before the hour is over
+	if knows.sent != 0 {
+		t.Error("sent to the peer that has it")
 	}
 }
 
@@ -86,7 +94,8 @@ func TestGossipIsNotMisledByForgedMessages(t *testing.T) {
 	if !g.arrived(forged, other) || !g.arrived(raw, id) {
 		t.Error("the true message was taken for the forged one")
 	}
-	if g.owners[id][p.ID()] {
+	g.has(newCountingPeer(t).ID(), id)
+	if g.rumours[id].owners[p.ID()] {
 		t.Error("who has the forged message was taken to have the true one")
 	}
 	g.refused(forged, other)
@@ -110,8 +119,8 @@ func TestGossipForgets(t *testing.T) {
 		g.refused(raw, id)
 		g.arrived(raw, id)
 	}
-	if len(g.got) != maxRumours || len(g.owners) != maxRumours || len(g.gotOrder) != maxRumours || len(g.ownersOrder) != maxRumours {
-		t.Errorf("%d messages and owners of %d are remembered, want %d", len(g.got), len(g.owners), maxRumours)
+	if len(g.got) != maxRumours || len(g.rumours) != maxRumours || len(g.gotOrder) != maxRumours || len(g.rumoursOrder) != maxRumours {
+		t.Errorf("%d messages and owners of %d are remembered, want %d", len(g.got), len(g.rumours), maxRumours)
 	}
 }
 
@@ -131,8 +140,8 @@ func TestGossipNotices(t *testing.T) {
 		g := of(n)
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		for _, owners := range g.owners {
-			if owners[by.comet.NodeInfo().ID()] && owners[c.comet.NodeInfo().ID()] {
+		for _, r := range g.rumours {
+			if r.owners[by.comet.NodeInfo().ID()] && r.owners[c.comet.NodeInfo().ID()] {
 				return true
 			}
 		}
