@@ -148,3 +148,15 @@ func (d *Daemon) unmark(ctx context.Context) error {
 
 // Keepers lists the peers that keep a backup of the channels, and how much had no room in it.
 func (d *Daemon) Keepers() (list []backup.Keeper, omitted int) { return d.storage.Keepers() }
+
+// CountChannels counts the channels of a store that are not over.
+func CountChannels(s Reader) (n int, err error) {
+	err = s.Scan(bucketChannel, "", func(_ string, value []byte) error {
+		st, err := channel.Decode(value)
+		if err == nil && st.Phase != channel.PhaseClosed && st.Phase != channel.PhaseFailed {
+			n++
+		}
+		return err
+	})
+	return n, err
+}

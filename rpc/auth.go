@@ -46,6 +46,7 @@ var permissions = map[string]Permission{
 	"chand.v1.Peers/Self":             Read,
 	"chand.v1.Peers/Connect":          Operate,
 	"chand.v1.Peers/List":             Read,
+	"chand.v1.Backups/Status":         Read,
 	"chand.v1.Towers/Add":             Spend, // towers are paid
 	"chand.v1.Towers/Remove":          Operate,
 	"chand.v1.Towers/List":            Read,

@@ -26,6 +26,7 @@ type Client struct {
 	Ledger     chandv1connect.LedgerClient
 	Peers      chandv1connect.PeersClient
 	Towers     chandv1connect.TowersClient
+	Backups    chandv1connect.BackupsClient
 	Channels   chandv1connect.ChannelsClient
 	Payments   chandv1connect.PaymentsClient
 	Streams    chandv1connect.PaymentStreamsClient
@@ -78,6 +79,7 @@ func NewClient(address string, certPEM []byte, macaroon, home string, opts ...co
 		Ledger:     chandv1connect.NewLedgerClient(h, url, opts...),
 		Peers:      chandv1connect.NewPeersClient(h, url, opts...),
 		Towers:     chandv1connect.NewTowersClient(h, url, opts...),
+		Backups:    chandv1connect.NewBackupsClient(h, url, opts...),
 		Channels:   chandv1connect.NewChannelsClient(h, url, opts...),
 		Payments:   chandv1connect.NewPaymentsClient(h, url, opts...),
 		Streams:    chandv1connect.NewPaymentStreamsClient(h, url, opts...),

@@ -58,6 +58,7 @@ type Handlers struct {
 	Ledger     chandv1connect.LedgerHandler
 	Peers      chandv1connect.PeersHandler
 	Towers     chandv1connect.TowersHandler
+	Backups    chandv1connect.BackupsHandler
 	Channels   chandv1connect.ChannelsHandler
 	Payments   chandv1connect.PaymentsHandler
 	Streams    chandv1connect.PaymentStreamsHandler
@@ -161,6 +162,7 @@ func routes(h Handlers, log *slog.Logger) http.Handler {
 	add(chandv1connect.NewStatusHandler(or[chandv1connect.StatusHandler](h.Status, chandv1connect.UnimplementedStatusHandler{}), opts...))
 	add(chandv1connect.NewAccountHandler(or[chandv1connect.AccountHandler](h.Account, chandv1connect.UnimplementedAccountHandler{}), opts...))
 	add(chandv1connect.NewLedgerHandler(or[chandv1connect.LedgerHandler](h.Ledger, chandv1connect.UnimplementedLedgerHandler{}), opts...))
+	add(chandv1connect.NewBackupsHandler(or[chandv1connect.BackupsHandler](h.Backups, chandv1connect.UnimplementedBackupsHandler{}), opts...))
 	add(chandv1connect.NewTowersHandler(or[chandv1connect.TowersHandler](h.Towers, chandv1connect.UnimplementedTowersHandler{}), opts...))
 	add(chandv1connect.NewPeersHandler(or[chandv1connect.PeersHandler](h.Peers, chandv1connect.UnimplementedPeersHandler{}), opts...))
 	add(chandv1connect.NewChannelsHandler(or[chandv1connect.ChannelsHandler](h.Channels, chandv1connect.UnimplementedChannelsHandler{}), opts...))

@@ -6,17 +6,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/tyler-smith/go-bip39"
 
 	"github.com/eschaton-network/chand/internal/homelock"
+	"github.com/eschaton-network/chand/internal/seedfile"
 	"github.com/eschaton-network/chand/types"
 )
 
 // Files of a home, beside those of rpc (certificate, macaroons, run.json).
 const (
-	seedName  = "seed.txt"
 	storeName = "store"
 )
 
@@ -33,31 +32,23 @@ func lockHome(home string) (*os.File, error) {
 
 // loadSeed reads the seed phrase, or draws one on the first run.
 func loadSeed(home string) (seed types.Seed, created bool, err error) {
-	path := filepath.Join(home, seedName)
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		entropy := make([]byte, 32)
-		if _, err := rand.Read(entropy); err != nil {
-			return seed, false, err
-		}
-		phrase, err := bip39.NewMnemonic(entropy)
-		if err != nil {
-			return seed, false, err
-		}
-		raw, created = []byte(phrase+"\n"), true
-		if err := writeSynced(path, raw); err != nil {
-			return seed, false, err
-		}
-	} else if err != nil {
+	path := filepath.Join(home, seedfile.Name)
+	if seed, err = seedfile.Read(path); !errors.Is(err, os.ErrNotExist) {
 		return seed, false, err
 	}
-	phrase := strings.Join(strings.Fields(string(raw)), " ")
-	b, err := bip39.NewSeedWithErrorChecking(phrase, "")
-	if err != nil {
-		return seed, false, fmt.Errorf("%s does not hold a BIP 39 phrase (%w): restore the 24 words from your copy; nothing was changed", path, err)
+	entropy := make([]byte, 32)
+	if _, err := rand.Read(entropy); err != nil {
+		return seed, false, err
 	}
-	copy(seed[:], b)
-	return seed, created, nil
+	phrase, err := bip39.NewMnemonic(entropy)
+	if err != nil {
+		return seed, false, err
+	}
+	if err := writeSynced(path, []byte(phrase+"\n")); err != nil {
+		return seed, false, err
+	}
+	seed, err = seedfile.Read(path)
+	return seed, true, err
 }
 
 // writeSynced creates a secret file that is on disk, whole, when it returns.
@@ -75,9 +66,5 @@ func writeSynced(path string, data []byte) error {
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return syncFolder(filepath.Dir(path))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/eschaton-network/chand/chand"
 	"github.com/eschaton-network/chand/dht"
 	"github.com/eschaton-network/chand/gateway"
+	"github.com/eschaton-network/chand/internal/seedfile"
 	"github.com/eschaton-network/chand/peer"
 	"github.com/eschaton-network/chand/pubsub"
 	"github.com/eschaton-network/chand/rpc"
@@ -52,6 +53,7 @@ type server struct {
 	seller *gateway.Seller
 	credit *gateway.Credits
 	buyer  *gateway.Buyer
+	backup *fileBackup // nil: none
 
 	rpcAddr, gatewayAddr string
 	macaroonKey          [32]byte
@@ -89,7 +91,7 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 	}
 	if first {
 		fmt.Fprintf(out, "New home %s: settings in %s, seed phrase in %s (write it down and keep it secret), certificate and macaroons beside them.\n",
-			home, configName, seedName)
+			home, configName, seedfile.Name)
 	}
 	ctx, s.stop = context.WithCancelCause(ctx)
 	defer s.stop(errAsked)
@@ -101,6 +103,13 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 		return err
 	}
 	defer closing(&err, "store", s.store.Close)
+	if s.cfg.BackupFile != "" {
+		s.backup = newFileBackup(s.cfg.BackupFile, s.store, seed.Secret(chand.BackupSecret), s.log.With("part", "backup"))
+		backupCtx, stop := context.WithCancel(context.Background())
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); s.backup.run(backupCtx) }()
+		defer func() { stop(); <-stopped }() // before the store closes, after all that commits
+	}
 
 	listen, err := multiaddrOf(s.cfg.PeerListen)
 	if err != nil {
