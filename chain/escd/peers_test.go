@@ -22,7 +22,14 @@ func several(t testing.TB, names ...string) []Config {
 // severalEvery is several with a block time.
 func severalEvery(t testing.TB, millis uint32, names ...string) []Config {
 	t.Helper()
-	g := ledger.Genesis{ChainID: "several", Time: types.Time(time.Now().Unix()), BlockMillis: millis}
+	return severalBy(t, func(g *ledger.Genesis) { g.BlockMillis = millis }, names...)
+}
+
+// severalBy is several with a change of the genesis.
+func severalBy(t testing.TB, change func(g *ledger.Genesis), names ...string) []Config {
+	t.Helper()
+	g := ledger.Genesis{ChainID: "several", Time: types.Time(time.Now().Unix())}
+	change(&g)
 	var all []Config
 	var offices []string
 	for _, name := range names {
