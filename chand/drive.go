@@ -83,9 +83,12 @@ func newDriver(p *payment) (*driver, error) {
 	if p.rec.Spontaneous {
 		t.final = htlc.Payload{Kind: htlc.Keysend, Secret: p.rec.Preimage, Memo: p.rec.Memo}
 	} else {
-		inv, err := p.d.parseInvoice(p.rec.Invoice)
-		if err != nil {
-			return nil, fmt.Errorf("payment %d: its invoice can't be read: %w", p.seq, err)
+		inv := p.inv
+		if inv == nil {
+			var err error
+			if inv, err = p.d.parseInvoice(p.rec.Invoice); err != nil {
+				return nil, fmt.Errorf("payment %d: its invoice can't be read: %w", p.seq, err)
+			}
 		}
 		t.final = htlc.Payload{Kind: htlc.Invoice, Secret: inv.Secret}
 		t.way.delta, t.way.hints, t.way.key = inv.FinalDelta, hintsOf(inv), inv.OnionKey

@@ -81,6 +81,7 @@ func (d *Daemon) beginPayment(q PayRequest) (p *payment, old *Payment, err error
 		return nil, nil, refuse(CodeBusy, "wait until some end", "%d payments are under way", maxPaying)
 	}
 	p = newPaying(d, s.take(), rec)
+	p.inv = inv
 	s.add(p)
 	<-d.ready
 	d.life.run("payment", p.drive)

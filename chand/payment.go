@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/eschaton-network/chand/htlc"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -115,6 +116,7 @@ type payment struct {
 	view atomic.Pointer[Payment] // what is saved, for readers
 	news *mailbox[partNews]      // for the goroutine that drives it
 	done chan struct{}           // closed once the outcome is saved
+	inv  *htlc.PaymentRequest    // as it was read when the payment began, set before it is driven; nil after a restart
 
 	mu     sync.Mutex
 	rec    Payment              // guarded by mu
