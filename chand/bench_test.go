@@ -3,6 +3,7 @@ package chand
 import (
 	"context"
 	"fmt"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,11 +32,14 @@ func benchmarkPay(b *testing.B, line []string, at int) {
 		b.Fatal(err)
 	}
 	t := new(testing.T)
+	var what written
+	what.reset()
 	w := &world{t: t, chain: chain, pipes: mempipe.New(), gossip: memgossip.New(), dht: memdht.New(), ctx: ctx, nodes: map[string]*node{}}
 	for _, name := range line {
 		n := w.add(name)
 		n.cfg.Timing = types.DefaultTiming
 		n.cfg.Rules.MaxPayment = funding
+		n.wrap = func(d *Deps) { d.Store = &counted{Store: d.Store, what: &what} }
 		n.start()
 	}
 	defer cancel()
@@ -82,6 +86,8 @@ func benchmarkPay(b *testing.B, line []string, at int) {
 	}
 	b.ResetTimer()
 	used := cpuTime(b)
+	what.reset()
+	defer what.report(b)
 	defer func() { b.ReportMetric(float64(cpuTime(b)-used)/float64(b.N)/float64(time.Microsecond), "cpu-us/op") }()
 	go func() {
 		for range b.N {
@@ -94,6 +100,50 @@ func benchmarkPay(b *testing.B, line []string, at int) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// written counts what payments save, on all nodes.
+type written struct {
+	mu                     sync.Mutex
+	commits, writes, bytes int
+	byBucket               map[string]int
+}
+
+func (w *written) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.commits, w.writes, w.bytes, w.byBucket = 0, 0, 0, map[string]int{}
+}
+
+func (w *written) report(b *testing.B) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for unit, n := range map[string]int{"commits/op": w.commits, "writes/op": w.writes, "saved-B/op": w.bytes} {
+		b.ReportMetric(float64(n)/float64(b.N), unit)
+	}
+	if testing.Verbose() {
+		for bucket, n := range w.byBucket {
+			b.Logf("%s: %d bytes a payment", bucket, n/b.N)
+		}
+	}
+}
+
+type counted struct {
+	Store
+	what *written
+}
+
+func (c *counted) Commit(ctx context.Context, writes ...types.Write) error {
+	c.what.mu.Lock()
+	c.what.commits++
+	c.what.writes += len(writes)
+	for _, w := range writes {
+		n := len(w.Bucket) + len(w.Key) + len(w.Value)
+		c.what.bytes += n
+		c.what.byBucket[w.Bucket] += n
+	}
+	c.what.mu.Unlock()
+	return c.Store.Commit(ctx, writes...)
 }
 
 // cpuTime is what this process has used of the processors: unlike the time that passes it hardly depends on what else the machine does.
