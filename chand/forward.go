@@ -13,7 +13,7 @@ import (
 // A forwarded lock lives in two channels and has one record in each, written by that channel's runner alone:
 //
 //	incoming record (saved with the version that brought the lock)   →  request to the outgoing runner
-//	outgoing record (saved with the update that adds the lock)       →  outcome, saved here BEFORE upstream hears of it
+//	outgoing record (saved with the update that adds the lock)       →  outcome; that the lock came back is saved before upstream hears of it
 //	incoming record: preimage revealed, or given back                →  "forget" to the outgoing runner
 //
 // After a restart an incoming record without an outgoing one was never passed on and is given back; an outgoing record with an outcome

@@ -116,18 +116,26 @@ func (r *runner) opened1(b *batch, id uint64, out *outgoing, p types.Preimage) {
 	}
 }
 
-// tellUpstream hands the outcome of a forwarded lock to the channel that it came from, which answers when it has saved it.
+// tellUpstream hands the outcome of a forwarded lock to the channel that it came from, which answers when it has saved it. A preimage
+// goes there at once, so that both channels save it at the same time: knowing it can only bring money in, and after a crash before this
+// side has saved it the payee shows it again, or claims on chain with it. That a lock came back must be saved first: the payee
+// could take that back.
 func (r *runner) tellUpstream(b *batch, id uint64, out *outgoing) {
 	m := mailOutcome{lock: out.InLock, preimage: out.Preimage, returned: out.Returned, reason: out.Reason, out: b.state.ID, refunded: out.Refunded,
 		ack: func() { r.box.force(mailForget{id}) }}
 	up := out.InChannel
-	b.then(func() {
+	tell := func() {
 		if in := r.d.runner(up); in != nil {
 			in.box.force(m)
 			return
 		}
 		m.ack() // the upstream channel is over
-	})
+	}
+	if m.returned {
+		b.then(tell)
+	} else {
+		tell()
+	}
 }
 
 // tellPayer hands a lock of a payment of our own that came back, or is lost, to the payment's goroutine, which answers when it has saved

@@ -50,6 +50,8 @@ type bench struct {
 	// say shows progress to a person; it goes to stderr.
 	say func(format string, args ...any)
 
+	idle float64 // cores that a daemon uses without load
+
 	mu    sync.Mutex
 	debug map[string]string // guarded by mu; where daemons serve profiles, by name
 }

@@ -47,6 +47,10 @@ func payments(ctx context.Context, b *bench) error {
 	}
 	figures := []figure{{"direct.seq", 1, 1, payUnary}, {"direct.c50", 1, manyConns, payStreamed}, {"direct.unary.c50", 1, manyConns, payUnary},
 		{"hop.seq", 2, 1, payUnary}, {"hop.c50", 2, manyConns, payStreamed}, {"hop.unary.c50", 2, manyConns, payUnary}}
+	if b.idle, err = idling(nodes); err != nil {
+		return err
+	}
+	b.say("the daemons use %.3f of a core while idle: it is left out of what payments cost", b.idle)
 	window := b.window(len(figures) + 1)
 	for _, f := range figures {
 		if err := b.measure(ctx, f, nodes[:f.to+1], window); err != nil {
@@ -192,7 +196,7 @@ func until(ctx context.Context, what string, done func() (bool, error)) error {
 type paid struct {
 	p50       time.Duration
 	perSecond float64
-	cpu       time.Duration // of all daemons on the way and of this process, for one payment
+	cpu       time.Duration // of all daemons on the way and of this process, for one payment, beyond what they use while idle
 }
 
 // payFor makes invoices before the clock starts, then pays them, so many at once, until the window ends. Every payment must succeed.
@@ -221,7 +225,26 @@ func (b *bench) payFor(ctx context.Context, f figure, nodes []*devnet.Node, wind
 		return r, errors.New("no payment was made in the time: give more --seconds")
 	}
 	n := len(took)
-	return paid{median(took), float64(n) / elapsed.Seconds(), (done - busy) / time.Duration(n)}, nil
+	return paid{median(took), float64(n) / elapsed.Seconds(), b.beyond(done-busy, elapsed, len(nodes)) / time.Duration(n)}, nil
+}
+
+// idleTime is how long the daemons are watched doing nothing.
+const idleTime = 2 * time.Second
+
+// idling is how many cores a daemon uses on average without any load: its ledger node, above all.
+func idling(nodes []*devnet.Node) (cores float64, err error) {
+	before, err := usedBy(nodes)
+	if err != nil {
+		return 0, err
+	}
+	time.Sleep(idleTime)
+	after, err := usedBy(nodes)
+	return (after - before).Seconds() / idleTime.Seconds() / float64(len(nodes)), err
+}
+
+// beyond takes out of a processor time what so many daemons would have used while idle.
+func (b *bench) beyond(used, elapsed time.Duration, daemons int) time.Duration {
+	return max(used-time.Duration(b.idle*float64(daemons)*float64(elapsed)), 0)
 }
 
 // usedBy is the processor time that daemons and this process have used.
