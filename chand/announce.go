@@ -44,14 +44,17 @@ type announcer struct {
 	box    *mailbox[any]
 	blocks chan ledger.BlockEvents
 
-	mu        sync.RWMutex // searches read the graph, run changes it
-	graph     *route.Graph // guarded by mu
+	mu    sync.RWMutex // searches read the graph, run changes it
+	graph *route.Graph // guarded by mu
+	// terms are what our peers ask in channels that are not public.
+	terms     map[types.ChannelID]route.Policy // guarded by mu
 	memory    sync.Mutex
 	penalties *route.Penalties // guarded by memory
 
-	last  time.Time   // owned by run; of the newest newcomer round
-	later *time.Timer // owned by run; the next newcomer round
-	early []mailEarly // owned by run; judged again at each block
+	sent  map[types.ChannelID]uint64 // owned by run; numbers of the policies that peers were sent
+	last  time.Time                  // owned by run; of the newest newcomer round
+	later *time.Timer                // owned by run; the next newcomer round
+	early []mailEarly                // owned by run; judged again at each block
 	// fresh are channels that something new was learnt of. Each is told to our neighbours once more after freshPause: the first
 	// telling may have come while the mesh of gossip was still forming, and a message that a mesh loses is never repeated.
 	fresh map[types.ChannelID]bool // owned by run
@@ -83,7 +86,8 @@ type (
 
 func newAnnouncer(d *Daemon) (*announcer, error) {
 	a := &announcer{d: d, box: newMailbox[any](gossipQueue), blocks: make(chan ledger.BlockEvents, blockQueue),
-		graph: route.NewGraph(), penalties: route.NewPenalties()}
+		graph: route.NewGraph(), penalties: route.NewPenalties(),
+		terms: make(map[types.ChannelID]route.Policy), sent: make(map[types.ChannelID]uint64)}
 	return a, d.Store.Scan(route.Bucket, "", a.graph.Load)
 }
 
@@ -160,8 +164,12 @@ func (a *announcer) mail(ctx context.Context, m any) error {
 		a.welcome(ctx)
 	case mailOpened:
 		a.sign(v.r)
+		a.sendTerms(v.r)
 	case mailTerms:
+		a.sendTerms(v.r)
 		return a.renew(ctx, v.r)
+	case mailPeerPolicy:
+		a.peerPolicy(v)
 	case mailSigs:
 		return a.announce(ctx, v.r, v.sigs)
 	}
@@ -221,14 +229,21 @@ func (a *announcer) save(ctx context.Context, writes []types.Write) error {
 // block removes channels whose contracts end.
 func (a *announcer) block(ctx context.Context, b ledger.BlockEvents) error {
 	var writes []types.Write
-	a.mu.Lock()
+	var over []types.ChannelID
 	for _, e := range b.Events {
 		switch v := e.(type) {
 		case ledger.ContractPosted:
-			writes = append(writes, a.graph.Remove(v.ID)...)
+			over = append(over, v.ID)
 		case ledger.ContractSettled:
-			writes = append(writes, a.graph.Remove(v.ID)...)
+			over = append(over, v.ID)
 		}
+	}
+	for _, id := range over {
+		a.forget(id)
+	}
+	a.mu.Lock()
+	for _, id := range over {
+		writes = append(writes, a.graph.Remove(id)...)
 	}
 	if b.Height%pruneEvery == 0 {
 		writes = append(writes, a.graph.Prune(b.Height)...)
@@ -246,7 +261,7 @@ func (a *announcer) announcement(s *channel.State) route.Announcement {
 // sign sends our announcement signatures to the peer; it is called when a channel opens and on every new link until it is public.
 func (a *announcer) sign(r *runner) {
 	v := r.view.Load()
-	if v.State.Phase != channel.PhaseOpen {
+	if v.State.Phase != channel.PhaseOpen || v.Info.Private {
 		return
 	}
 	ann := a.announcement(&v.State)
@@ -257,7 +272,7 @@ func (a *announcer) sign(r *runner) {
 // announce publishes an own channel once both sides' signatures are here, with our policy.
 func (a *announcer) announce(ctx context.Context, r *runner, peer wire.AnnounceSigs) error {
 	v := r.view.Load()
-	if v.State.Phase != channel.PhaseOpen {
+	if v.State.Phase != channel.PhaseOpen || v.Info.Private {
 		return nil
 	}
 	ann := a.announcement(&v.State)

@@ -13,7 +13,7 @@ func samples() map[string][]byte {
 	h, pre := types.Hash{1}, types.Preimage{2}
 	return map[string][]byte{
 		"chan": encodeRecord(chanRecord{Opened: 1, Closed: 2, KeyIndex: 3, OpenKey: "k", Fault: "f", Announce: []byte{1},
-			Refunds: []wire.Pay{{Amount: 5, Hash: h, Refund: true}}}),
+			Refunds: []wire.Pay{{Amount: 5, Hash: h, Refund: true}}, Private: true}),
 		"outgoing": encodeRecord(outgoingRecord{Kind: kindForward, Ref: 1, Hash: h, InChannel: h, InLock: 2, Preimage: pre, Returned: true, Reason: []byte{3}, Gone: true,
 			Attempt: &Attempt{Channel: h, Lock: 1, Secrets: [][32]byte{h}, Nodes: []types.NodeID{{2}}, Channels: []types.ChannelID{h}, Amount: 1, Fee: 2, Reserve: 3, Expiry: 4, Lost: true},
 			Reserve: 5, Refunded: 6, Lost: true}),

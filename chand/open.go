@@ -26,6 +26,7 @@ type OpenRequest struct {
 	Peer         types.NodeID
 	Mine, Theirs types.Amount
 	Window       uint32 // blocks; 0: our own setting
+	Private      bool   // never announced
 	Key          string
 }
 
@@ -67,9 +68,7 @@ func (d *Daemon) Open(ctx context.Context, q OpenRequest) (Channel, error) {
 	if err != nil {
 		return Channel{}, &Error{Code: CodeRefused, Text: err.Error(), Next: "open with other terms", Money: noMoneyMoved, Err: err}
 	}
-	if q.Key != "" {
-		r.info.OpenKey = q.Key
-	}
+	r.info.OpenKey, r.info.Private = q.Key, q.Private
 	done := make(chan error, 1)
 	r.opened = append(r.opened, done)
 	if err := d.start(r, st, eff); err != nil {

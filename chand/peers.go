@@ -140,6 +140,10 @@ func (d *Daemon) onFrame(peer types.NodeID, frame []byte) {
 		d.unknown(peer, msg)
 		return
 	}
+	if p, ok := msg.(*wire.PeerPolicy); ok {
+		d.announcer.box.put(mailPeerPolicy{r, p.Policy}) // full: it comes again
+		return
+	}
 	d.toRunner(r, peer, msg)
 }
 

@@ -98,6 +98,8 @@ type chanRecord struct {
 	Announce []byte `cbor:"7,keyasint,omitempty"`
 	// Refunds are unwanted payments that wait for the turn to be given back.
 	Refunds []wire.Pay `cbor:"8,keyasint,omitempty"`
+	// Private: its opener wants it not to be announced.
+	Private bool `cbor:"9,keyasint,omitempty"`
 }
 
 // Kinds of outgoing and incoming locks.

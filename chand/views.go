@@ -96,6 +96,7 @@ type Channel struct {
 	MyTurn               bool
 	FeeBase              types.Amount
 	FeeMillionths        uint32
+	Private              bool // never announced
 	Fault                string
 	Phase                channel.Phase
 }
@@ -106,7 +107,7 @@ func (v *channelView) show(d *Daemon) Channel {
 	terms := d.ownTerms(s)
 	c := Channel{ID: stateKey(s), Peer: s.Peer, Connected: d.peers.linked(s.Peer), Mine: s.Mine(), Theirs: s.Theirs(), Capacity: s.Capacity(), PutIn: s.Funding[s.Side],
 		CanSend: s.CanSend(), CanReceive: s.CanReceive(), Version: s.Current.Number, Epoch: s.Current.Epoch, Locks: len(s.Current.Locks), Window: s.Timing.Window,
-		Opened: v.Info.Opened, Closed: v.Info.Closed, MyTurn: s.MyTurn(), FeeBase: terms.Base, FeeMillionths: terms.Millionths, Fault: v.Info.Fault, Phase: s.Phase,
+		Opened: v.Info.Opened, Closed: v.Info.Closed, MyTurn: s.MyTurn(), FeeBase: terms.Base, FeeMillionths: terms.Millionths, Private: v.Info.Private, Fault: v.Info.Fault, Phase: s.Phase,
 		Posted: s.OnChain.Version}
 	for _, l := range s.Current.Locks {
 		c.Locked += l.Amount

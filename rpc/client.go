@@ -28,6 +28,7 @@ type Client struct {
 	Towers     chandv1connect.TowersClient
 	Backups    chandv1connect.BackupsClient
 	Channels   chandv1connect.ChannelsClient
+	Routes     chandv1connect.RoutesClient
 	Payments   chandv1connect.PaymentsClient
 	Streams    chandv1connect.PaymentStreamsClient
 	Escrows    chandv1connect.EscrowsClient
@@ -81,6 +82,7 @@ func NewClient(address string, certPEM []byte, macaroon, home string, opts ...co
 		Towers:     chandv1connect.NewTowersClient(h, url, opts...),
 		Backups:    chandv1connect.NewBackupsClient(h, url, opts...),
 		Channels:   chandv1connect.NewChannelsClient(h, url, opts...),
+		Routes:     chandv1connect.NewRoutesClient(h, url, opts...),
 		Payments:   chandv1connect.NewPaymentsClient(h, url, opts...),
 		Streams:    chandv1connect.NewPaymentStreamsClient(h, url, opts...),
 		Escrows:    chandv1connect.NewEscrowsClient(h, url, opts...),

@@ -60,6 +60,7 @@ type Handlers struct {
 	Towers     chandv1connect.TowersHandler
 	Backups    chandv1connect.BackupsHandler
 	Channels   chandv1connect.ChannelsHandler
+	Routes     chandv1connect.RoutesHandler
 	Payments   chandv1connect.PaymentsHandler
 	Streams    chandv1connect.PaymentStreamsHandler
 	Escrows    chandv1connect.EscrowsHandler
@@ -166,6 +167,7 @@ func routes(h Handlers, log *slog.Logger) http.Handler {
 	add(chandv1connect.NewTowersHandler(or[chandv1connect.TowersHandler](h.Towers, chandv1connect.UnimplementedTowersHandler{}), opts...))
 	add(chandv1connect.NewPeersHandler(or[chandv1connect.PeersHandler](h.Peers, chandv1connect.UnimplementedPeersHandler{}), opts...))
 	add(chandv1connect.NewChannelsHandler(or[chandv1connect.ChannelsHandler](h.Channels, chandv1connect.UnimplementedChannelsHandler{}), opts...))
+	add(chandv1connect.NewRoutesHandler(or[chandv1connect.RoutesHandler](h.Routes, chandv1connect.UnimplementedRoutesHandler{}), opts...))
 	add(chandv1connect.NewPaymentsHandler(or[chandv1connect.PaymentsHandler](h.Payments, chandv1connect.UnimplementedPaymentsHandler{}), opts...))
 	add(chandv1connect.NewPaymentStreamsHandler(or[chandv1connect.PaymentStreamsHandler](h.Streams, chandv1connect.UnimplementedPaymentStreamsHandler{}), opts...))
 	add(chandv1connect.NewEscrowsHandler(or[chandv1connect.EscrowsHandler](h.Escrows, chandv1connect.UnimplementedEscrowsHandler{}), opts...))

@@ -32,6 +32,7 @@ const (
 	TypeCloseSign    uint16 = 49
 	TypeFault        uint16 = 50
 	TypeAnnounceSigs uint16 = 64
+	TypePeerPolicy   uint16 = 65
 	TypeTwinAsk      uint16 = 80
 	TypeTwinProof    uint16 = 81
 )
@@ -83,6 +84,8 @@ func newMessage(t uint16) codec {
 		return new(Fault)
 	case TypeAnnounceSigs:
 		return new(AnnounceSigs)
+	case TypePeerPolicy:
+		return new(PeerPolicy)
 	case TypeTwinAsk:
 		return new(TwinAsk)
 	case TypeTwinProof:

@@ -63,6 +63,7 @@ func examples() []Message {
 		&CloseSign{ID: h(1), Version: 2, Sig: sig(3)},
 		&Fault{ID: h(1), Text: "version 3: the signature does not fit"},
 		&AnnounceSigs{ID: h(1), NodeSig: sig(2), CloseSig: sig(3)},
+		&PeerPolicy{ID: h(1), Policy: []byte("signed terms")},
 		&TwinAsk{Nonce: h(1)}, &TwinProof{Nonce: h(1), Instance: h(2), Sig: sig(3)},
 	}
 }

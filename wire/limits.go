@@ -15,6 +15,8 @@ const (
 	MaxText = 512
 	// OnionSize is the size of a Sphinx packet, as in BOLT 4 (docs/onion.md).
 	OnionSize = 1366
+	// MaxPolicy bounds a signed policy (package route); the size it has now, and some room.
+	MaxPolicy = 256
 	// MaxReason bounds an onion-encrypted failure (BOLT 4: 292 bytes, ours may carry longer text).
 	MaxReason = 1024
 	// MaxGossip is the largest gossip message.

@@ -203,6 +203,14 @@ type AnnounceSigs struct {
 	NodeSig, CloseSig Sig
 }
 
+// PeerPolicy tells the peer on which terms the sender passes locks on to it, while the channel is not public: the peer puts
+// them into its invoices.
+type PeerPolicy struct {
+	ID types.ChannelID
+	// Policy is a signed policy as package route encodes it, at most MaxPolicy bytes.
+	Policy []byte
+}
+
 // Op is one of Pay, PayStream, AddLock, Settle, GiveBack. Each only gives to the peer of its signer.
 type Op interface{ isOp() }
 

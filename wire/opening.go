@@ -109,3 +109,13 @@ func (m *AnnounceSigs) append(b []byte) []byte {
 	b = append(append(b, m.ID[:]...), m.NodeSig[:]...)
 	return append(b, m.CloseSig[:]...)
 }
+
+func (*PeerPolicy) MessageType() uint16        { return TypePeerPolicy }
+func (m *PeerPolicy) Channel() types.ChannelID { return m.ID }
+func (m *PeerPolicy) size() int                { return 32 + 2 + len(m.Policy) }
+func (m *PeerPolicy) read(r *reader)           { m.ID, m.Policy = r.hash(), r.bytes(MaxPolicy) }
+
+func (m *PeerPolicy) append(b []byte) []byte {
+	b = be.AppendUint16(append(b, m.ID[:]...), uint16(len(m.Policy)))
+	return append(b, m.Policy...)
+}

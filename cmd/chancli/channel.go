@@ -11,7 +11,7 @@ import (
 
 func (a *app) channelCommand() *cobra.Command {
 	c := &cobra.Command{Use: "channel", Short: "trade channels with peers"}
-	c.AddCommand(a.channelOpen(), a.channelList(), a.channelShow(), a.channelClose())
+	c.AddCommand(a.channelOpen(), a.channelList(), a.channelShow(), a.channelClose(), a.channelPolicy())
 	return c
 }
 
@@ -42,6 +42,7 @@ func (a *app) channelOpen() *cobra.Command {
 	c.Flags().StringVar(&r.Mine, "mine", "0", "what this daemon puts in")
 	c.Flags().StringVar(&r.Theirs, "theirs", "0", "what the peer puts in")
 	c.Flags().Uint32Var(&r.DisputeWindow, "dispute-window", 0, "in blocks (0: the daemon's setting)")
+	c.Flags().BoolVar(&r.Private, "private", false, "never announce it: it serves own payments, and invoices of either side name it")
 	c.Flags().BoolVar(&wait, "wait", false, "until it can pay")
 	c.MarkFlagsOneRequired("mine", "theirs")
 	keyFlag(c, &r.IdempotencyKey)
@@ -140,7 +141,7 @@ func (a *app) showChannel(c *chandv1.Channel) error {
 			posted = fmt.Sprint(c.PostedVersion)
 		}
 		a.pairs("channel", c.Id, "peer", c.Peer, "connected", yes(c.PeerConnected), "state", state(c.State, c.StateText), "mine", c.Mine, "theirs", c.Theirs,
-			"locked", c.Locked, "capacity", c.Capacity, "can send", c.CanSend, "can receive", c.CanReceive, "version", fmt.Sprint(c.Version), "posted version", posted,
+			"locked", c.Locked, "capacity", c.Capacity, "private", yes(c.Private), "can send", c.CanSend, "can receive", c.CanReceive, "version", fmt.Sprint(c.Version), "posted version", posted,
 			"dispute window", fmt.Sprintf("%d blocks, %s", c.DisputeWindow, time.Duration(c.DisputeWindowSeconds)*time.Second),
 			"who acts", c.WhoActs, "deadline", deadline(c.Deadline), "next", c.Next)
 	})

@@ -11,7 +11,7 @@ import (
 type channelsAPI struct{ d *chand.Daemon }
 
 func (a channelsAPI) Open(ctx context.Context, q *chandv1.OpenChannelRequest) (*chandv1.Channel, error) {
-	r := chand.OpenRequest{Window: q.DisputeWindow, Key: q.IdempotencyKey}
+	r := chand.OpenRequest{Window: q.DisputeWindow, Private: q.Private, Key: q.IdempotencyKey}
 	var err error
 	if r.Peer, err = parseNode("peer", q.Peer); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func pbChannel(d *chand.Daemon, c chand.Channel) *chandv1.Channel {
 		Locked: c.Locked.String(), Capacity: c.Capacity.String(), CanSend: c.CanSend.String(), CanReceive: c.CanReceive.String(), Version: c.Version,
 		Epoch: c.Epoch, Locks: uint32(c.Locks), DisputeWindow: c.Window, DisputeWindowSeconds: uint32(uint64(c.Window) * uint64(d.Chain.Params().BlockMillis) / 1000),
 		WhoActs: c.WhoActs, Deadline: pbDeadline(c.Deadline), Next: c.Next, PostedVersion: c.Posted, Opened: pbTime(c.Opened), Closed: pbTime(c.Closed), Turn: turn,
-		FeeBase: c.FeeBase.String(), FeeMillionths: c.FeeMillionths,
+		FeeBase: c.FeeBase.String(), FeeMillionths: c.FeeMillionths, Private: c.Private,
 	}
 }
 

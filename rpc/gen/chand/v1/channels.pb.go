@@ -30,8 +30,10 @@ type OpenChannelRequest struct {
 	// Dispute window in blocks. 0: the daemon's own setting.
 	DisputeWindow  uint32 `protobuf:"varint,4,opt,name=dispute_window,json=disputeWindow,proto3" json:"dispute_window,omitempty"`
 	IdempotencyKey string `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Never announced: used for own payments, and named in own invoices. Only who opens the channel can say so.
+	Private       bool `protobuf:"varint,6,opt,name=private,proto3" json:"private,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OpenChannelRequest) Reset() {
@@ -97,6 +99,13 @@ func (x *OpenChannelRequest) GetIdempotencyKey() string {
 		return x.IdempotencyKey
 	}
 	return ""
+}
+
+func (x *OpenChannelRequest) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
 }
 
 type ListChannelsRequest struct {
@@ -324,6 +333,8 @@ type Channel struct {
 	// Fee asked for forwarding into this channel.
 	FeeBase       string `protobuf:"bytes,24,opt,name=fee_base,json=feeBase,proto3" json:"fee_base,omitempty"`
 	FeeMillionths uint32 `protobuf:"varint,25,opt,name=fee_millionths,json=feeMillionths,proto3" json:"fee_millionths,omitempty"`
+	// Opened not to be announced.
+	Private       bool `protobuf:"varint,26,opt,name=private,proto3" json:"private,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -533,17 +544,25 @@ func (x *Channel) GetFeeMillionths() uint32 {
 	return 0
 }
 
+func (x *Channel) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
+}
+
 var File_chand_v1_channels_proto protoreflect.FileDescriptor
 
 const file_chand_v1_channels_proto_rawDesc = "" +
 	"\n" +
-	"\x17chand/v1/channels.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15chand/v1/common.proto\"\xa4\x01\n" +
+	"\x17chand/v1/channels.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15chand/v1/common.proto\"\xbe\x01\n" +
 	"\x12OpenChannelRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
 	"\x04mine\x18\x02 \x01(\tR\x04mine\x12\x16\n" +
 	"\x06theirs\x18\x03 \x01(\tR\x06theirs\x12%\n" +
 	"\x0edispute_window\x18\x04 \x01(\rR\rdisputeWindow\x12'\n" +
-	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\"<\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\x12\x18\n" +
+	"\aprivate\x18\x06 \x01(\bR\aprivate\"<\n" +
 	"\x13ListChannelsRequest\x12%\n" +
 	"\x0einclude_closed\x18\x01 \x01(\bR\rincludeClosed\"E\n" +
 	"\x14ListChannelsResponse\x12-\n" +
@@ -552,7 +571,7 @@ const file_chand_v1_channels_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\";\n" +
 	"\x13CloseChannelRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"\x8c\x06\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\xa6\x06\n" +
 	"\aChannel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12%\n" +
@@ -581,7 +600,8 @@ const file_chand_v1_channels_proto_rawDesc = "" +
 	"\x06closed\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x06closed\x12\x12\n" +
 	"\x04turn\x18\x17 \x01(\tR\x04turn\x12\x19\n" +
 	"\bfee_base\x18\x18 \x01(\tR\afeeBase\x12%\n" +
-	"\x0efee_millionths\x18\x19 \x01(\rR\rfeeMillionths2\xfc\x01\n" +
+	"\x0efee_millionths\x18\x19 \x01(\rR\rfeeMillionths\x12\x18\n" +
+	"\aprivate\x18\x1a \x01(\bR\aprivate2\xfc\x01\n" +
 	"\bChannels\x127\n" +
 	"\x04Open\x12\x1c.chand.v1.OpenChannelRequest\x1a\x11.chand.v1.Channel\x12E\n" +
 	"\x04List\x12\x1d.chand.v1.ListChannelsRequest\x1a\x1e.chand.v1.ListChannelsResponse\x125\n" +
