@@ -21,6 +21,9 @@ func (d *Daemon) writeInvoice(rec *invoiceRecord) (string, error) {
 	p := htlc.PaymentRequest{Amount: rec.Amount, Hash: rec.Preimage.Hash(), Secret: rec.Secret, Created: rec.Created,
 		Seconds: uint32(rec.Expires - rec.Created), Description: rec.Memo, FinalDelta: uint32(d.cfg.Timing.MinExpiry(0)),
 		MultiPart: true, OnionKey: d.onion.Key()}
+	var least types.Height
+	p.Hints, least = d.hints(rec.Amount, rec.Private)
+	p.FinalDelta = max(p.FinalDelta, uint32(least))
 	return htlc.EncodeInvoice(p, d.nodeKey)
 }
 
