@@ -73,7 +73,9 @@ func TestPrivateChannel(t *testing.T) {
 				if p.Fee != base+5*types.Coin/1000 || p.Reserve <= 0 || len(p.Route) != 2 {
 					t.Errorf("fee %s, reservation fee %s, route %v", p.Fee, p.Reserve, p.Route)
 				}
-				w.until("settled", func() bool { return alice.ready(public) && bob.ready(public) && bob.ready(private) && bob.mine(public) > 10*types.Coin })
+				w.until("settled", func() bool {
+					return alice.ready(public) && bob.ready(public) && bob.ready(private) && bob.mine(public) > 10*types.Coin
+				})
 				if earned := bob.mine(public) + bob.mine(private) - had; earned != p.Fee+p.Reserve {
 					t.Errorf("bob earned %s, alice paid %s and %s", earned, p.Fee, p.Reserve)
 				}
@@ -85,7 +87,9 @@ func TestPrivateChannel(t *testing.T) {
 					n.crash()
 					n.start()
 				}
-				w.until("links again", func() bool { return carol.ready(private) && bob.ready(private) && alice.ready(public) && hint().Reserve == reserve })
+				w.until("links again", func() bool {
+					return carol.ready(private) && bob.ready(private) && alice.ready(public) && hint().Reserve == reserve
+				})
 				alice.pay(carol.invoice(types.Coin), PaymentSucceeded)
 				for _, n := range w.nodes {
 					if n.announcer.isPublic(private) {
