@@ -60,7 +60,7 @@ func (r *runner) plan(b *batch) []planned {
 	room := updateRoom
 	add := func(p planned) bool {
 		n := wire.OpSize(p.op)
-		if len(list) >= wire.MaxOps || n > room {
+		if len(list) >= b.state.MaxOps(b.state.Side) || n > room {
 			return false
 		}
 		room -= n

@@ -60,9 +60,9 @@ type (
 		Outputs    []diskOutput
 	}
 	diskRules struct {
-		_                                      struct{} `cbor:",toarray"`
-		Dust, MaxPayment, MaxInFlight, Deposit types.Amount
-		MaxLocks                               uint16
+		_                                               struct{} `cbor:",toarray"`
+		Dust, MaxPayment, MaxInFlight, Deposit, MinLock types.Amount
+		MaxLocks, MaxOps                                uint16
 	}
 	diskKeys struct {
 		_                 struct{} `cbor:",toarray"`
@@ -136,7 +136,8 @@ func (s State) Encode() []byte {
 		OnChain: diskPosting{Epoch: s.OnChain.Epoch, Version: s.OnChain.Version, Deadline: s.OnChain.Deadline, Final: s.OnChain.Final, TxID: s.OnChain.TxID},
 	}
 	for i, r := range s.Rules {
-		d.Rules[i] = diskRules{Dust: r.Dust, MaxPayment: r.MaxPayment, MaxInFlight: r.MaxInFlight, Deposit: r.Deposit, MaxLocks: r.MaxLocks}
+		d.Rules[i] = diskRules{Dust: r.Dust, MaxPayment: r.MaxPayment, MaxInFlight: r.MaxInFlight, Deposit: r.Deposit, MinLock: r.MinLock,
+			MaxLocks: r.MaxLocks, MaxOps: r.MaxOps}
 	}
 	for i, k := range s.Keys {
 		d.Keys[i] = diskKeys{Fund: k.Fund, Close: k.Close, Lock: k.Lock, Node: k.Account.Node, User: k.Account.User}
@@ -207,7 +208,8 @@ func Decode(b []byte) (State, error) {
 		OnChain: Posting{Epoch: d.OnChain.Epoch, Version: d.OnChain.Version, Deadline: d.OnChain.Deadline, Final: d.OnChain.Final, TxID: d.OnChain.TxID},
 	}
 	for i, r := range d.Rules {
-		s.Rules[i] = wire.Rules{Dust: r.Dust, MaxPayment: r.MaxPayment, MaxInFlight: r.MaxInFlight, Deposit: r.Deposit, MaxLocks: r.MaxLocks}
+		s.Rules[i] = wire.Rules{Dust: r.Dust, MaxPayment: r.MaxPayment, MaxInFlight: r.MaxInFlight, Deposit: r.Deposit, MinLock: r.MinLock,
+			MaxLocks: r.MaxLocks, MaxOps: r.MaxOps}
 	}
 	for i, k := range d.Keys {
 		s.Keys[i] = wire.PartyKeys{Fund: k.Fund, Close: k.Close, Lock: k.Lock, Account: types.AccountID{Node: k.Node, User: k.User}}

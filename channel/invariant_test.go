@@ -68,6 +68,7 @@ func TestInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := wire.Rules{Dust: types.Amount(rapid.IntRange(0, 5).Draw(t, "dust")), MaxPayment: types.Amount(rapid.IntRange(0, 80).Draw(t, "max")),
 			MaxInFlight: types.Amount(rapid.IntRange(0, 90).Draw(t, "flight")), MaxLocks: uint16(rapid.IntRange(0, 4).Draw(t, "locks")),
+			MinLock: types.Amount(rapid.IntRange(0, 9).Draw(t, "least")), MaxOps: uint16(rapid.IntRange(0, 3).Draw(t, "most ops")),
 			Deposit: types.Amount(rapid.IntRange(0, 20).Draw(t, "deposit"))}
 		s, env := openPair(t, 100, 100, rules)
 		for range rapid.IntRange(1, 25).Draw(t, "updates") {
@@ -131,7 +132,7 @@ func holdInvariants(t *rapid.T, before, after *State, by Side, rules wire.Rules,
 		if l.Expiry < before.Timing.MinExpiry(now) {
 			t.Fatalf("(5) lock until %d", l.Expiry)
 		}
-		if l.Amount < max(rules.Dust, 1) || rules.MaxPayment > 0 && l.Amount > rules.MaxPayment {
+		if l.Amount < max(rules.Dust, rules.MinLock, 1) || rules.MaxPayment > 0 && l.Amount > rules.MaxPayment {
 			t.Fatalf("(6) lock of %d", l.Amount)
 		}
 		if l.Funder == by {
@@ -149,6 +150,9 @@ func holdInvariants(t *rapid.T, before, after *State, by Side, rules wire.Rules,
 		if b < 0 || b > 0 && b < rules.Dust {
 			t.Fatalf("(6) balance %d", b)
 		}
+	}
+	if rules.MaxOps > 0 && len(ops) > int(rules.MaxOps) {
+		t.Fatalf("(6) %d operations", len(ops))
 	}
 	kept := w.Balance[by] // but for what is given back
 	for _, op := range ops {
@@ -224,6 +228,8 @@ func TestPeerCantTake(t *testing.T) {
 		"overflow":      {wire.Pay{Amount: types.MaxAmount}, wire.Pay{Amount: types.MaxAmount}},
 		"dust":          {wire.Pay{Amount: 99}},
 		"lock number":   {wire.AddLock{ID: 2, Amount: 10, Hash: lock.Hash, Expiry: 200}},
+		"lock small":    {wire.AddLock{ID: 1, Amount: 2, Hash: lock.Hash, Expiry: 200}},
+		"many ops":      slices.Repeat([]wire.Op{wire.Pay{Amount: 1}}, 6),
 		"lock dust":     {wire.AddLock{ID: 1, Amount: 1, Hash: lock.Hash, Expiry: 200}},
 		"expiry zero":   {wire.AddLock{ID: 1, Amount: 10, Hash: lock.Hash}},
 		"expiry time":   {wire.AddLock{ID: 1, Amount: 10, Hash: lock.Hash, Expiry: 500_000_000}},
@@ -245,7 +251,7 @@ func TestPeerCantTake(t *testing.T) {
 		"reserve floor": {wire.AddLock{ID: 1, Amount: 80, Reserve: 11, Hash: lock.Hash, Expiry: 200}},
 		"bad signature": {wire.Pay{Amount: 5}},
 	} {
-		s, env := openPair(t, 100, 100, wire.Rules{Dust: 2, MaxLocks: 2, Deposit: 10})
+		s, env := openPair(t, 100, 100, wire.Rules{Dust: 2, MinLock: 3, MaxLocks: 2, MaxOps: 5, Deposit: 10})
 		u := &wire.Update{ID: s[0].ID, Version: 2, Ops: ops}
 		if v, _, err := s[0].apply(Opener, ops); err == nil && name != "bad signature" {
 			t.Errorf("%s: applied as %+v", name, v)

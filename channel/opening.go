@@ -111,8 +111,8 @@ func checkOpen(o *wire.Open, env Env) error {
 }
 
 func checkRules(r wire.Rules) error {
-	if r.Dust < 0 || r.MaxPayment < 0 || r.MaxInFlight < 0 || r.Deposit < 0 || r.MaxLocks > maxSideLocks {
-		return fmt.Errorf("rules %+v: amounts must not be negative, and at most %d locks a side", r, maxSideLocks)
+	if r.Dust < 0 || r.MaxPayment < 0 || r.MaxInFlight < 0 || r.MinLock < 0 || r.Deposit < 0 || r.MaxLocks > maxSideLocks || r.MaxOps > wire.MaxOps {
+		return fmt.Errorf("rules %+v: amounts must not be negative, at most %d locks a side and %d operations in one update", r, maxSideLocks, wire.MaxOps)
 	}
 	return nil
 }

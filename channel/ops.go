@@ -42,8 +42,8 @@ func (s *State) apply(signer Side, ops []wire.Op) (Version, change, error) {
 	v.Number++
 	v.Locks = slices.Clone(v.Locks)
 	a := applier{s: s, v: &v, signer: signer, peer: signer.Other(), nextLock: s.NextLock[signer]}
-	if len(ops) > wire.MaxOps {
-		return v, change{}, fmt.Errorf("%d operations in one update: at most %d", len(ops), wire.MaxOps)
+	if most := s.MaxOps(signer); len(ops) > most {
+		return v, change{}, fmt.Errorf("rule max ops: %d operations in one update, the receiver takes at most %d", len(ops), most)
 	}
 	for i, op := range ops {
 		if err := a.op(op); err != nil {
@@ -156,6 +156,8 @@ func (a *applier) addLock(o wire.AddLock) error {
 		return fmt.Errorf("reservation fee %s: must not be negative", o.Reserve)
 	case most > 0 && o.Reserve > most:
 		return fmt.Errorf("rule max payment: a reservation fee of %s exceeds the %s that the receiver takes at once", o.Reserve, most)
+	case o.Amount < a.rules().MinLock:
+		return fmt.Errorf("rule min lock: a lock of %s is below the %s that the receiver takes at least", o.Amount, a.rules().MinLock)
 	case o.Amount < a.s.dust():
 		return fmt.Errorf("rule dust: a lock of %s is below %s", o.Amount, a.s.dust())
 	case len(o.Onion) != 0 && (len(o.Onion) != wire.OnionSize || o.Memo != ""):

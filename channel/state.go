@@ -214,6 +214,14 @@ func (s *State) canGive(from Side) types.Amount {
 	return max(most, 0)
 }
 
+// MaxOps is the most operations that one update of a side may have.
+func (s State) MaxOps(signer Side) int {
+	if most := s.Rules[signer.Other()].MaxOps; most > 0 {
+		return int(most)
+	}
+	return wire.MaxOps
+}
+
 // dust is the smallest output that both sides want.
 func (s *State) dust() types.Amount { return max(s.Rules[0].Dust, s.Rules[1].Dust) }
 
@@ -221,7 +229,7 @@ func (s *State) dust() types.Amount { return max(s.Rules[0].Dust, s.Rules[1].Dus
 func (s State) Settleable() []wire.Op {
 	var ops []wire.Op
 	for i := range s.Current.Locks {
-		if l := &s.Current.Locks[i]; l.Funder == s.Side && !l.Preimage.IsZero() && len(ops) < wire.MaxOps {
+		if l := &s.Current.Locks[i]; l.Funder == s.Side && !l.Preimage.IsZero() && len(ops) < s.MaxOps(s.Side) {
 			ops = append(ops, wire.Settle{ID: l.ID, Preimage: l.Preimage})
 		}
 	}

@@ -35,7 +35,7 @@ func sig(b byte) (out Sig) { out[0], out[63] = b, b; return out }
 // examples has one message of every type, every field set, and the extremes of lists.
 func examples() []Message {
 	keys := PartyKeys{Fund: key(1), Close: key(2), Lock: key(3), Account: types.AccountID{Node: 1, User: 2}}
-	rules := Rules{Dust: 1, MaxPayment: 2, MaxInFlight: 3, MaxLocks: 4, Deposit: 5}
+	rules := Rules{Dust: 1, MaxPayment: 2, MaxInFlight: 3, MinLock: 6, MaxLocks: 4, MaxOps: 7, Deposit: 5}
 	state := VersionState{Epoch: 9, Version: 8, Balance: [2]types.Amount{7, types.MaxAmount},
 		Locks: []LockState{{ID: 1, Funder: 0, Amount: 2, Hash: h(3), Expiry: 4}, {ID: 1, Funder: 1, Amount: 2, Hash: h(3), Expiry: 4}}}
 	pre := []types.Preimage{types.Preimage(h(1)), types.Preimage(h(2))}

@@ -35,7 +35,9 @@ type Rules struct {
 	Dust        types.Amount // no output of a refund may be smaller (unless 0: absent)
 	MaxPayment  types.Amount // largest single payment or lock
 	MaxInFlight types.Amount // largest sum of open locks that the peer funds
+	MinLock     types.Amount // smallest lock that the peer funds: claiming one on chain has its price
 	MaxLocks    uint16       // most open locks that the peer funds
+	MaxOps      uint16       // most operations in one update
 	Deposit     types.Amount // risk deposit: floor under the peer's balance
 }
 

@@ -9,7 +9,7 @@ import (
 var be = binary.BigEndian
 
 const (
-	rulesSize  = 4*8 + 2
+	rulesSize  = 5*8 + 2*2
 	keysSize   = 3*33 + 6
 	timingSize = 3 * 4
 )
@@ -29,12 +29,14 @@ func (v Rules) append(b []byte) []byte {
 	b = appendAmount(b, v.Dust)
 	b = appendAmount(b, v.MaxPayment)
 	b = appendAmount(b, v.MaxInFlight)
-	b = be.AppendUint16(b, v.MaxLocks)
+	b = appendAmount(b, v.MinLock)
+	b = be.AppendUint16(be.AppendUint16(b, v.MaxLocks), v.MaxOps)
 	return appendAmount(b, v.Deposit)
 }
 
 func (r *reader) rules() Rules {
-	return Rules{Dust: r.amount(), MaxPayment: r.amount(), MaxInFlight: r.amount(), MaxLocks: r.u16(), Deposit: r.amount()}
+	return Rules{Dust: r.amount(), MaxPayment: r.amount(), MaxInFlight: r.amount(), MinLock: r.amount(), MaxLocks: r.u16(), MaxOps: r.u16(),
+		Deposit: r.amount()}
 }
 
 func (*Open) MessageType() uint16          { return TypeOpen }

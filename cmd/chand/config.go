@@ -100,6 +100,18 @@ func (c *Config) settings() []setting {
 			c.Rules.MaxLocks = uint16(n)
 			return nil
 		}, false, "N"},
+		{"channel.min-lock", "0", "smallest lock that a peer funds, in coins", amount(&c.Rules.MinLock), false, "COINS"},
+		{"channel.max-ops", "483", "most operations in one update of a peer: 1 to 483", func(s string) error {
+			var n uint32
+			if err := number(&n)(s); err != nil {
+				return err
+			}
+			if n == 0 || n > wire.MaxOps {
+				return fmt.Errorf("want 1 to %d", wire.MaxOps)
+			}
+			c.Rules.MaxOps = uint16(n)
+			return nil
+		}, false, "N"},
 		{"channel.deposit", "0", "risk deposit: floor under the peer's balance, in coins", amount(&c.Rules.Deposit), false, "COINS"},
 		{"channel.max-contribution", "1000000", "the most that we put into a channel that a peer proposes, in coins", amount(&c.MaxContribution), false, "COINS"},
 		{"route.base-fee", "0.000001", "fee for forwarding a payment, in coins", amount(&c.BaseFee), false, "COINS"},
