@@ -40,6 +40,8 @@ type Config struct {
 	MaxContribution types.Amount
 	// InvoiceExpiry is how many seconds an invoice holds when its maker does not say.
 	InvoiceExpiry uint32
+	// History is how much of what is over is remembered.
+	History History
 	// StampRound is how long timestamp requests are collected before they are sealed. 0: a second.
 	StampRound time.Duration
 	// Redial keeps links to the peers of our channels.
@@ -91,6 +93,7 @@ type Daemon struct {
 	library   *library.Library
 	shop      *shop
 	payments  *payments
+	history   *historian
 	invoices  *invoices
 	escrows   *escrows
 	peers     *peers
@@ -136,6 +139,7 @@ func New(cfg Config, deps Deps) (*Daemon, error) {
 	for _, step := range []func() error{
 		func() error { d.account, err = newAccountant(d); return err },
 		func() error { d.payments, err = newPayments(d); return err },
+		func() error { d.history, err = newHistorian(d); return err },
 		func() error { return d.loadEscrows() },
 		d.loadTerms,
 		func() error { d.announcer, err = newAnnouncer(d); return err },
@@ -184,6 +188,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for _, r := range saved {
 		d.life.run("runner", r.run)
 	}
+	d.life.run("history", d.history.run)
 	d.life.run("watcher", d.watch)
 	for _, p := range unpaid {
 		d.life.run("payment", p.drive)

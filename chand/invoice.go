@@ -69,6 +69,8 @@ type invoiceRecord struct {
 	Private bool `cbor:"14,keyasint,omitempty"`
 	// Got is what was paid.
 	Got types.Amount `cbor:"15,keyasint,omitempty"`
+	// Key is the caller's idempotency key.
+	Key string `cbor:"16,keyasint,omitempty"`
 }
 
 // heldRef names a lock of a peer.
@@ -231,7 +233,7 @@ func (d *Daemon) CreateInvoice(ctx context.Context, q InvoiceRequest) (Invoice, 
 		return Invoice{}, err
 	}
 	now := d.now()
-	rec := invoiceRecord{Preimage: types.Preimage(secret[:32]), Secret: types.Hash(secret[32:]), Amount: q.Amount, Memo: q.Memo, Created: now, Expires: now + types.Time(q.Seconds)}
+	rec := invoiceRecord{Preimage: types.Preimage(secret[:32]), Secret: types.Hash(secret[32:]), Amount: q.Amount, Memo: q.Memo, Created: now, Expires: now + types.Time(q.Seconds), Key: q.Key}
 	text, err := d.writeInvoice(&rec)
 	if err != nil {
 		return Invoice{}, refuse(CodeInvalid, "correct the command", "%w", err)

@@ -157,7 +157,8 @@ func (d *Daemon) Payments(page string, limit int) (list []Payment, next string, 
 			return nil, "", refuse(CodeInvalid, "use next_page_token of the answer before", "page %.40q", page)
 		}
 	}
-	for seq--; seq > 0 && seq < 1<<63; seq-- {
+	oldest := d.history.oldest.Load()
+	for seq--; seq >= oldest && seq < 1<<63; seq-- {
 		if len(list) == limit {
 			return list, seqKey(seq + 1), nil
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/eschaton-network/chand/chain/escd"
+	"github.com/eschaton-network/chand/chand"
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
 )
@@ -50,6 +51,8 @@ type Config struct {
 	TowerPrice      types.Amount
 	TowerEvery      uint32
 	TimestampRound  time.Duration
+	HistoryPayments uint32
+	HistoryAge      time.Duration
 	DebugListen     string
 }
 
@@ -122,6 +125,8 @@ func (c *Config) settings() []setting {
 		{"tower.price", "0.0001", "what a watchtower of ours asks for watching one channel for a thousand blocks, in coins; 0: nothing", amount(&c.TowerPrice), false, "COINS"},
 		{"tower.every", "100", "after so many updates of a channel the watchtowers that we use get its newest version at once, not with the next block; 0: with each block only", number(&c.TowerEvery), false, "N"},
 		{"timestamp.round", "1s", "how long timestamp requests are collected before they are sealed: 100ms to 1h", duration(&c.TimestampRound, 100*time.Millisecond, time.Hour), false, "TIME"},
+		{"history.payments", fmt.Sprint(chand.DefaultPayments), "how many payments that are over are remembered, forwarded ones and paid invoices with them; 0: this default", number(&c.HistoryPayments), false, "N"},
+		{"history.age", chand.DefaultAge.String(), "how long expired invoices, ended escrows, closed channels and confirmed transactions are remembered, with their idempotency keys: 1h to 876000h", duration(&c.HistoryAge, time.Hour, 876000*time.Hour), false, "TIME"},
 		{"debug.listen", "", "Go's profiler (/debug/pprof/) over HTTP, without any access control; empty: off", loopbackAddress(&c.DebugListen), false, "HOST:PORT"},
 	}
 }

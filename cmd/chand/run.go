@@ -143,7 +143,8 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 	s.daemon, err = chand.New(chand.Config{
 		Seed: seed, AccountSecret: accountSecret, Account: s.ledger.OwnAccount(), Timing: s.cfg.Timing, Rules: s.cfg.Rules, TowerServe: s.cfg.TowerServe, TowerPrice: s.cfg.TowerPrice, TowerEvery: s.cfg.TowerEvery,
 		BaseFee:       s.cfg.BaseFee,
-		FeeMillionths: s.cfg.FeeMillionths, Reserve: s.cfg.Reserve, MaxContribution: s.cfg.MaxContribution, StampRound: s.cfg.TimestampRound, Redial: s.cfg.PeerDial,
+		FeeMillionths: s.cfg.FeeMillionths, Reserve: s.cfg.Reserve, MaxContribution: s.cfg.MaxContribution, StampRound: s.cfg.TimestampRound,
+		History: chand.History{Payments: uint64(s.cfg.HistoryPayments), Age: s.cfg.HistoryAge}, Redial: s.cfg.PeerDial,
 	}, chand.Deps{
 		Store: s.store, Chain: escd.Daemon{Node: s.ledger}, Transport: s.peers, Gossip: gossip, Directory: directory, Proofs: proofs{s.ledger},
 		Log: s.log, Clock: time.Now, Entropy: rand.Reader,
