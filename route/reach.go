@@ -21,7 +21,7 @@ const evenNats = 45426 // -ln of one half
 // the request don't matter, but MaxParts bounds the effort: at most four path searches a part.
 func (g *Graph) MaxFlow(r Request, ins []Local, s *Scratch) (Reach, error) {
 	if len(r.Locals) == 0 {
-		r.Locals = g.locals(r.Source)
+		r.Locals = g.Outgoing(r.Source)
 	}
 	r.Amount = 0
 	for _, l := range r.Locals {
@@ -63,8 +63,8 @@ func (g *Graph) MaxFlow(r Request, ins []Local, s *Scratch) (Reach, error) {
 	return out, nil
 }
 
-// locals are a node's public channels, full.
-func (g *Graph) locals(n types.NodeID) (list []Local) {
+// Outgoing are a node's public channels as if it could send their whole capacity: for estimates about other nodes.
+func (g *Graph) Outgoing(n types.NodeID) (list []Local) {
 	at, ok := g.nodeAt[n]
 	if !ok {
 		return nil

@@ -230,3 +230,30 @@ func TestOnly(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Path finding is measured on a network that is the same at every run, in which most payments find a way.
+func TestRoutes(t *testing.T) {
+	b := &bench{options: options{seconds: 1}, say: t.Logf}
+	if err := routes(t.Context(), b, 300, 1200); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range b.rows {
+		if names = append(names, r.Name); r.Value <= 0 || r.Limit <= 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if want := "route.p50_ms route.p99_ms route.flow_p50_ms route.flow_p99_ms route.channel_bytes"; strings.Join(names, " ") != want {
+		t.Errorf("figures %v, want %s", names, want)
+	}
+	one, err := madeNetwork(50, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, _ := madeNetwork(50, 200)
+	for i, m := range one.graph.Channels(types.ChannelID{}, 1000) {
+		if !bytes.Equal(m.Encode(), two.graph.Channels(types.ChannelID{}, 1000)[i].Encode()) {
+			t.Fatal("two networks differ")
+		}
+	}
+}

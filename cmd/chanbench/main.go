@@ -87,6 +87,8 @@ func command() *cobra.Command {
 		}
 		root.AddCommand(cmd)
 	}
+	root.AddCommand(&cobra.Command{Use: "route", Short: "path finding on a network of 50,000 channels, without daemons", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runRoute(cmd, o) }})
 	return root
 }
 
