@@ -212,7 +212,20 @@ func TestRoute(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitFresh(t, b)
-	result(t, b, submit(t, a, sendOne(t, a, admin, conf.AccountSecret, user, types.Coin)))
+	var given types.Hash
+	await(t, a, "the office's own use of the admin's account to be over", func() bool {
+		raw := sendOne(t, a, admin, conf.AccountSecret, user, types.Coin)
+		err := a.Submit(bounded(t), raw)
+		var refusal *ledger.Refusal
+		if errors.As(err, &refusal) && refusal.Code == ledger.CodePending {
+			return false
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		given = types.SHA256(raw)
+		return true
+	})
+	result(t, b, given)
 	tx := sendOne(t, b, user, bc.AccountSecret, admin, 1)
 	if r := result(t, b, submit(t, b, tx)); r.Place.Node != 1 || r.Code != ledger.CodeOK {
 		t.Errorf("over the office: %+v", r)
