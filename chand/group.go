@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // group supervises the goroutines of a daemon: the first that fails stops all, and its error is the daemon's.
@@ -13,13 +14,48 @@ type group struct {
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup
 
+	jobs chan func() // to goroutines that have done theirs
+
 	mu     sync.Mutex
 	closed bool // guarded by mu; the daemon waits for its end, nothing more is started
 }
 
+// idleWorker is how long a goroutine that has done its job waits for another one.
+const idleWorker = 10 * time.Second
+
 func newGroup(parent context.Context) *group {
 	ctx, stop := context.WithCancelCause(parent)
-	return &group{ctx: ctx, stop: stop}
+	return &group{ctx: ctx, stop: stop, jobs: make(chan func())}
+}
+
+// work is run for jobs that come often and are short. They share goroutines: a new one grows its stack, step by step, to what a
+// signature's arithmetic needs, which costs as much as a tenth of a payment.
+func (g *group) work(name string, fn func(context.Context) error) {
+	job := func() {
+		if err := fn(g.ctx); err != nil && !(errors.Is(err, context.Canceled) && g.ctx.Err() != nil) {
+			g.stop(fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	select {
+	case g.jobs <- job:
+		return
+	default:
+	}
+	g.run(name, func(ctx context.Context) error {
+		idle := time.NewTimer(idleWorker)
+		defer idle.Stop()
+		for {
+			job()
+			idle.Reset(idleWorker)
+			select {
+			case job = <-g.jobs:
+			case <-idle.C:
+				return nil
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
 }
 
 // run starts fn, unless the daemon is stopping. A nil return ends that goroutine alone; an error ends the daemon.

@@ -84,7 +84,7 @@ func (d *Daemon) beginPayment(q PayRequest) (p *payment, old *Payment, err error
 	p.inv = inv
 	s.add(p)
 	<-d.ready
-	d.life.run("payment", p.drive)
+	d.life.work("payment", p.drive)
 	return p, nil, nil
 }
 

@@ -77,6 +77,10 @@ func (b *bench) measure(ctx context.Context, f figure, nodes []*devnet.Node, win
 			limit{b.limits.signVerify / hops, "one signature a payment and hop, all cores"},
 			limit{b.limits.trips, "loopback round trips with 50 connections"}))
 	}
+	if f.name == "direct.c50" {
+		b.cost("sender.bytes_per_payment", r.bytes, "B", limit{2 * recordSize, "a record of 256 bytes on each side"})
+		b.cost("sender.syncs_per_payment", r.syncs, "", limit{2.0 / manyConns, "all payments that are open in one flush on each side"})
+	}
 	b.cost(f.name+".cpu_us", micros(r.cpu), "us", limit{micros(b.limits.signOnce) * hops, "one signature made and verified a hop"})
 	return nil
 }
@@ -96,13 +100,11 @@ func (b *bench) line(ctx context.Context, names ...string) ([]*devnet.Node, erro
 	for i, name := range names {
 		g.Go(func() (err error) {
 			args := []string{"--ledger-join", status.Ledger.Join}
-			debug, err := b.profileAddr()
+			debug, err := debugAddr()
 			if err != nil {
 				return err
 			}
-			if debug != "" {
-				args = append(args, "--debug-listen", debug)
-			}
+			args = append(args, "--debug-listen", debug)
 			if nodes[i], err = b.net.Start(gctx, name, args...); err != nil {
 				return err
 			}
@@ -196,7 +198,9 @@ func until(ctx context.Context, what string, done func() (bool, error)) error {
 type paid struct {
 	p50       time.Duration
 	perSecond float64
-	cpu       time.Duration // of all daemons on the way and of this process, for one payment, beyond what they use while idle
+	// bytes and syncs are what their stores wrote and flushed for one payment.
+	bytes, syncs float64
+	cpu          time.Duration // of all daemons on the way and of this process, for one payment, beyond what they use while idle
 }
 
 // payFor makes invoices before the clock starts, then pays them, so many at once, until the window ends. Every payment must succeed.
@@ -210,6 +214,10 @@ func (b *bench) payFor(ctx context.Context, f figure, nodes []*devnet.Node, wind
 		return r, err
 	}
 	wait := b.profileAll(ctx, f.name, nodes, window)
+	before, err := b.storedBy(ctx, nodes)
+	if err != nil {
+		return r, err
+	}
 	busy, err := usedBy(nodes)
 	if err != nil {
 		return r, err
@@ -224,8 +232,13 @@ func (b *bench) payFor(ctx context.Context, f figure, nodes []*devnet.Node, wind
 	if len(took) == 0 {
 		return r, errors.New("no payment was made in the time: give more --seconds")
 	}
-	n := len(took)
-	return paid{median(took), float64(n) / elapsed.Seconds(), b.beyond(done-busy, elapsed, len(nodes)) / time.Duration(n)}, nil
+	after, err := b.storedBy(ctx, nodes)
+	if err != nil {
+		return r, err
+	}
+	n := float64(len(took))
+	return paid{p50: median(took), perSecond: n / elapsed.Seconds(), bytes: float64(after.Written-before.Written) / n,
+		syncs: float64(after.Syncs-before.Syncs) / n, cpu: b.beyond(done-busy, elapsed, len(nodes)) / time.Duration(len(took))}, nil
 }
 
 // idleTime is how long the daemons are watched doing nothing.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,11 @@ func (b *bench) profileAddr() (string, error) {
 	if b.profiles == "" {
 		return "", nil
 	}
+	return debugAddr()
+}
+
+// debugAddr is a free address for a daemon's profiler and counters.
+func debugAddr() (string, error) {
 	ports, err := devnet.FreePorts(1)
 	if err != nil {
 		return "", err
@@ -28,7 +34,7 @@ func (b *bench) profileAddr() (string, error) {
 // profile saves where a daemon spends its processor time in the next seconds, if that is wanted, as NAME.pprof in the folder for
 // profiles. The function that it returns waits for it.
 func (b *bench) profile(ctx context.Context, addr, name string, seconds float64) (wait func() error) {
-	if addr == "" || name == "" {
+	if addr == "" || name == "" || b.profiles == "" {
 		return func() error { return nil }
 	}
 	done := make(chan error, 1)
@@ -88,4 +94,29 @@ func (b *bench) debugOf(name string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.debug[name]
+}
+
+// stored is what the stores of daemons have done since their starts.
+type stored struct{ Written, Syncs uint64 }
+
+// storedBy adds up what daemons say of their stores.
+func (b *bench) storedBy(ctx context.Context, nodes []*devnet.Node) (all stored, err error) {
+	for _, n := range nodes {
+		var one stored
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.debugOf(n.Name)+"/debug/store", nil)
+		if err != nil {
+			return all, err
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return all, err
+		}
+		err = json.NewDecoder(res.Body).Decode(&one)
+		res.Body.Close()
+		if err != nil {
+			return all, fmt.Errorf("the store of %s: %w", n.Name, err)
+		}
+		all.Written, all.Syncs = all.Written+one.Written, all.Syncs+one.Syncs
+	}
+	return all, nil
 }

@@ -69,9 +69,12 @@ func gather(first *chandv1.PaymentOutcome, from <-chan *chandv1.PaymentOutcome) 
 
 // payAll pays what receive gives until that ends, and returns when every payment has its outcome.
 func (a streamsAPI) payAll(ctx context.Context, receive func() (*chandv1.PayManyRequest, error), outcomes chan<- *chandv1.PaymentOutcome) error {
+	// Each payment has a goroutine until it ends, which then takes another one: new ones would first have to grow their stacks.
 	var open sync.WaitGroup
+	work := make(chan *chandv1.TaggedPayment)
+	workers := 0
 	defer open.Wait()
-	slots := make(chan struct{}, maxOpenPayments)
+	defer close(work)
 	for {
 		m, err := receive()
 		if errors.Is(err, io.EOF) {
@@ -82,18 +85,30 @@ func (a streamsAPI) payAll(ctx context.Context, receive func() (*chandv1.PayMany
 		}
 		for _, p := range m.Payments {
 			select {
-			case slots <- struct{}{}:
+			case work <- p:
+				continue
+			default:
+			}
+			if workers < maxOpenPayments {
+				workers++
+				open.Go(func() { a.payEach(ctx, p, work, outcomes) })
+				continue
+			}
+			select {
+			case work <- p:
 			case <-ctx.Done():
 				return nil
 			}
-			open.Go(func() {
-				o := a.payOne(ctx, p)
-				<-slots
-				select {
-				case outcomes <- o:
-				case <-ctx.Done(): // nobody reads any more; the payment goes on
-				}
-			})
+		}
+	}
+}
+
+// payEach makes one payment after the other.
+func (a streamsAPI) payEach(ctx context.Context, p *chandv1.TaggedPayment, work <-chan *chandv1.TaggedPayment, outcomes chan<- *chandv1.PaymentOutcome) {
+	for more := true; more; p, more = <-work {
+		select {
+		case outcomes <- a.payOne(ctx, p):
+		case <-ctx.Done(): // nobody reads any more; the payment goes on
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (c *Config) settings() []setting {
 		{"timestamp.round", "1s", "how long timestamp requests are collected before they are sealed: 100ms to 1h", duration(&c.TimestampRound, 100*time.Millisecond, time.Hour), false, "TIME"},
 		{"history.payments", fmt.Sprint(chand.DefaultPayments), "how many payments that are over are remembered, forwarded ones and paid invoices with them; 0: this default", number(&c.HistoryPayments), false, "N"},
 		{"history.age", chand.DefaultAge.String(), "how long expired invoices, ended escrows, closed channels and confirmed transactions are remembered, with their idempotency keys: 1h to 876000h", duration(&c.HistoryAge, time.Hour, 876000*time.Hour), false, "TIME"},
-		{"debug.listen", "", "Go's profiler (/debug/pprof/) over HTTP, without any access control; empty: off", loopbackAddress(&c.DebugListen), false, "HOST:PORT"},
+		{"debug.listen", "", "Go's profiler (/debug/pprof/) and the store's counters (/debug/store) over HTTP, without any access control; empty: off", loopbackAddress(&c.DebugListen), false, "HOST:PORT"},
 	}
 }
 

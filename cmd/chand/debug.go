@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
+
+	"github.com/eschaton-network/chand/store"
 )
 
 // loopbackAddress is a listen address that other machines can't reach, or empty.
@@ -23,8 +26,8 @@ func loopbackAddress(p *string) func(string) error {
 	}
 }
 
-// serveDebug serves Go's profiler as long as ctx, unless the address is empty.
-func serveDebug(ctx context.Context, addr string) error {
+// serveDebug serves Go's profiler, and what the store has done so far, as long as ctx, unless the address is empty.
+func serveDebug(ctx context.Context, addr string, stats func() store.Stats) error {
 	if addr == "" {
 		return nil
 	}
@@ -37,6 +40,10 @@ func serveDebug(ctx context.Context, addr string) error {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/store", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(stats()) // the reader is gone
+	})
 	server := &http.Server{Handler: mux}
 	go func() { _ = server.Serve(l) }() // it ends with the listener
 	context.AfterFunc(ctx, func() { server.Close() })

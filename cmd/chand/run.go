@@ -95,14 +95,13 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 	}
 	ctx, s.stop = context.WithCancelCause(ctx)
 	defer s.stop(errAsked)
-	if err := serveDebug(ctx, s.cfg.DebugListen); err != nil {
-		return err
-	}
-
 	if s.store, err = store.Open(filepath.Join(home, storeName), store.Options{}); err != nil {
 		return err
 	}
 	defer closing(&err, "store", s.store.Close)
+	if err := serveDebug(ctx, s.cfg.DebugListen, s.store.Stats); err != nil {
+		return err
+	}
 	if s.cfg.BackupFile != "" {
 		s.backup = newFileBackup(s.cfg.BackupFile, s.store, seed.Secret(chand.BackupSecret), s.log.With("part", "backup"))
 		backupCtx, stop := context.WithCancel(context.Background())
