@@ -126,6 +126,15 @@ func (s *escrows) ended(b *batch, id types.Hash, role, state string, p types.Pre
 	}
 }
 
+// lost ends an escrow whose lock is not in the state that was agreed after a loss of data.
+func (s *escrows) lost(b *batch, id types.Hash, role string) {
+	if e := s.get(id, role); e != nil {
+		e.rec.Failure = &PaymentFailure{Rule: "data_loss", Text: "the lock is not in the state that was agreed after a loss of data: how it ended is not known",
+			Next: "ask the other side"}
+		e.end(b, EscrowFailed, types.Preimage{}, nil)
+	}
+}
+
 // holdEscrow keeps a lock for the payee until the payer releases it, the payee refunds it, or the deadline comes.
 func (r *runner) holdEscrow(b *batch, l channel.Lock, in *incomingRecord, memo string, payer types.NodeID) {
 	in.Kind = kindEscrow

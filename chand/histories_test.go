@@ -222,7 +222,7 @@ func (h *history) openEscrow() {
 	}
 	h.did("%s locks money for %s", payer, payee)
 	h.background(2, func(ctx context.Context) {
-		if e, err := d.OpenEscrow(ctx, EscrowRequest{To: to, Amount: 3 * types.Coin, Lifetime: 30}); err == nil {
+		if e, err := d.OpenEscrow(ctx, EscrowRequest{To: to, Amount: escrowed, Lifetime: 30}); err == nil {
 			h.mu.Lock()
 			h.escrows = append(h.escrows, e.ID)
 			h.mu.Unlock()
@@ -389,6 +389,7 @@ func (h *history) end() {
 		n := h.node(name)
 		for tries := 0; !h.idle(n); tries++ { // asked seldom: it costs more than what it waits for
 			if tries == 300 {
+				h.show(n)
 				h.w.t.Fatalf("%s has still something under way after ten minutes", name)
 			}
 			<-time.After(2 * time.Second)
@@ -405,17 +406,42 @@ func (h *history) end() {
 		if h.stale && name == h.old {
 			continue // what only the lost disk could prove is gone
 		}
-		if have < want-feeRoom || !h.stale && have > want+feeRoom {
+		// A hop keeps what the payer of an escrow released before the hop had passed the lock on, when it then can't: nobody else is
+		// worse off than by their records, so with escrows there is no upper bound.
+		if have < want-feeRoom || !h.stale && len(h.escrows) == 0 && have > want+feeRoom {
 			h.w.t.Errorf("%s has %s, by its records %s", name, have, want)
 		}
 	}
-	if total > all || total < all-feeRoom*types.Amount(len(h.names)) {
+	// The output of a released escrow may be left on the ledger (docs/channels.md, "Not there yet").
+	left := types.Amount(0)
+	if h.forced {
+		left = escrowed * types.Amount(len(h.escrows))
+	}
+	if total > all || total < all-left-feeRoom*types.Amount(len(h.names)) {
 		h.w.t.Errorf("all together have %s of %s", total, all)
 	}
 }
 
+// escrowed is what an escrow of a history holds.
+const escrowed = 3 * types.Coin
+
 // feeRoom is more than the ledger's fees of one daemon in a history, and much less than any payment.
 const feeRoom = types.Coin / 10
+
+// show logs what a daemon has.
+func (h *history) show(n *node) {
+	list, _ := n.Channels(true)
+	for _, c := range list {
+		h.w.t.Logf("%s: channel %s %s, ready %v, mine %s theirs %s locks %d v%d", n.name, c.ID, c.State, n.ready(c.ID), c.Mine, c.Theirs, c.Locks, c.Version)
+	}
+	for _, p := range h.payments(n) {
+		h.w.t.Logf("%s: payment %s %s %s, %d parts, %s", n.name, p.Direction, p.Amount, p.State, len(p.Parts), p.Text)
+	}
+	escrows, _, _ := n.Escrows("", 100)
+	for _, e := range escrows {
+		h.w.t.Logf("%s: escrow %s %s %s until %d, height %d", n.name, e.Role, e.Amount, e.State, e.Deadline, n.Height())
+	}
+}
 
 func (h *history) idle(n *node) bool {
 	list, err := n.Channels(true)

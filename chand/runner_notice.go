@@ -264,12 +264,18 @@ func (r *runner) resynced(b *batch, gone []channel.Lock) {
 		if !r.mineLock(b, l) {
 			if in := r.incoming[l.ID]; in != nil {
 				r.leave(b, l.ID, in)
+				if in.Kind == kindEscrow {
+					r.d.escrows.lost(b, l.Hash, rolePayee)
+				}
 				r.dropIncoming(b, l.ID)
 			}
 			continue
 		}
 		if out := r.outgoing[l.ID]; out != nil {
 			out.Lost, out.Gone = true, true
+			if out.Kind == kindEscrow {
+				r.d.escrows.lost(b, l.Hash, rolePayer)
+			}
 			if out.Kind == kindPayment && r.tellPayer(b, l.ID, out) {
 				b.write(put(bucketOutgoing, lockKey(b.state.ID, l.ID), out.outgoingRecord))
 				continue
