@@ -86,7 +86,7 @@ type (
 
 func newAnnouncer(d *Daemon) (*announcer, error) {
 	a := &announcer{d: d, box: newMailbox[any](gossipQueue), blocks: make(chan ledger.BlockEvents, blockQueue),
-		graph: route.NewGraph(), penalties: route.NewPenalties(),
+		graph: route.NewGraph(), penalties: loadScores(d),
 		terms: make(map[types.ChannelID]route.Policy), sent: make(map[types.ChannelID]uint64)}
 	return a, d.Store.Scan(route.Bucket, "", a.graph.Load)
 }
@@ -127,9 +127,7 @@ func (a *announcer) run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			a.republish(ctx)
-			a.memory.Lock()
-			a.penalties.Forget(a.d.now())
-			a.memory.Unlock()
+			err = a.saveScores(ctx)
 		case <-a.later.C:
 			a.welcome(ctx)
 		case <-a.again.C:

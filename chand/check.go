@@ -250,6 +250,7 @@ func (c *checker) others() {
 	}
 	each(c, bucketReceipt, func(string, receiptRecord) {})
 	each(c, bucketPeer, func(string, string) {})
+	each(c, bucketTerms, func(string, ChannelTerms) {})
 	g := route.NewGraph()
 	if err := c.s.Scan(route.Bucket, "", g.Load); err != nil {
 		c.bad("%w", err)

@@ -143,6 +143,14 @@ func TestChannelTerms(t *testing.T) {
 		if n, err := carol.ImportScores(encoded); err != nil || n != 2 {
 			t.Errorf("%d taken, %v", n, err)
 		}
+		if err := carol.announcer.saveScores(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		carol.crash()
+		carol.start()
+		if list, _, again := carol.Scores(); len(list) != 1 || len(again) != len(encoded) {
+			t.Errorf("%d channels known after a restart", len(list))
+		}
 		if _, err := carol.ImportScores(encoded[1:]); err == nil {
 			t.Error("a damaged file was taken")
 		}

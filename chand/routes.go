@@ -1,6 +1,10 @@
 package chand
 
 import (
+	"bytes"
+	"context"
+	"errors"
+
 	"github.com/eschaton-network/chand/route"
 	"github.com/eschaton-network/chand/types"
 )
@@ -65,4 +69,35 @@ func (d *Daemon) ImportScores(encoded []byte) (int, error) {
 	d.announcer.memory.Lock()
 	defer d.announcer.memory.Unlock()
 	return d.announcer.penalties.Import(from, d.now()), nil
+}
+
+// bucketScores holds one record: what payments have taught, encoded, as it was republishEvery ago at most.
+const bucketScores = "scores"
+
+const scoresKey = "all"
+
+// loadScores reads what was learnt before. Should that be damaged it is learnt anew.
+func loadScores(d *Daemon) *route.Penalties {
+	b, err := d.Store.Get(bucketScores, scoresKey)
+	if err == nil && b == nil {
+		return route.NewPenalties()
+	}
+	p, bad := route.DecodePenalties(b)
+	if err := errors.Join(err, bad); err != nil {
+		d.Log.Warn("what payments have taught can't be read; it is learnt anew", "err", err)
+		return route.NewPenalties()
+	}
+	return p
+}
+
+// saveScores forgets what has no weight any more and saves the rest, if it has changed.
+func (a *announcer) saveScores(ctx context.Context) error {
+	a.memory.Lock()
+	a.penalties.Forget(a.d.now())
+	b := a.penalties.Encode()
+	a.memory.Unlock()
+	if old, err := a.d.Store.Get(bucketScores, scoresKey); err != nil || bytes.Equal(old, b) {
+		return err
+	}
+	return a.save(ctx, []types.Write{{Bucket: bucketScores, Key: scoresKey, Value: b}})
 }

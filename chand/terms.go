@@ -79,10 +79,8 @@ func (d *Daemon) SetTerms(ctx context.Context, id types.ChannelID, change Channe
 	if r == nil {
 		return route.Policy{}, refuse(CodeNotFound, "see `channel list`", "no open channel %s", id)
 	}
-	o := d.terms
-	o.mu.Lock()
-	t := o.all[id]
-	o.mu.Unlock()
+	defer d.keys.lock("terms/" + id.String())()
+	o, t := d.terms, d.terms.of(id)
 	if reset {
 		t = ChannelTerms{}
 	}
