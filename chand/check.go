@@ -217,8 +217,8 @@ func (c *checker) streams() {
 		case sent && v.Count != v.Next-1:
 			c.bad("stream/%s: %d payments with numbers up to %d", key, v.Count, v.Next)
 		}
-		if s, ok := c.channels[v.Channel]; !ok || s.Current.Epoch == v.Epoch && v.Version > s.Current.Number {
-			c.bad("stream/%s: version %d of channel %s, which is not there", key, v.Version, v.Channel)
+		if s, ok := c.channels[v.Channel]; ok && s.Current.Epoch == v.Epoch && v.Version > s.Current.Number {
+			c.bad("stream/%s: version %d of channel %s, which is at %d", key, v.Version, v.Channel, s.Current.Number)
 		}
 	})
 	for key := range sums {

@@ -247,7 +247,7 @@ func (h *historian) others(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	steps := []func(string, types.Time, inUse) ([]types.Write, error){h.invoices, h.escrows, h.channels}
+	steps := []func(string, types.Time, inUse) ([]types.Write, error){h.invoices, h.escrows, h.channels, h.streams}
 	if h.part == 0 {
 		steps = append(steps, h.transactions)
 	}
@@ -318,6 +318,33 @@ func (h *historian) channels(part string, before types.Time, _ inUse) (w []types
 		}
 	}
 	return w, err
+}
+
+// streams forgets those in which nothing has moved for long, their parts before them.
+func (h *historian) streams(part string, before types.Time, _ inUse) (w []types.Write, err error) {
+	var over []string
+	for _, direction := range []string{PaymentSent, PaymentReceived} {
+		err := loadAll(h.d.Store, bucketStream, direction+"/"+part, func(key string, rec streamRecord) error {
+			if rec.Changed < before && !(direction == PaymentSent && h.d.streams.has(rec.Stream)) {
+				over = append(over, key)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, stream := range over {
+		err := h.d.Store.Scan(bucketStreamPart, stream+"/", func(key string, _ []byte) error {
+			w = append(w, del(bucketStreamPart, key))
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		w = append(w, del(bucketStream, stream))
+	}
+	return w, nil
 }
 
 // transactions forgets those of our ledger account. One that was refused has no time: it is as old as the one before it.

@@ -109,9 +109,9 @@ func (r *runner) planStreams(b *batch, list []planned, add func(planned) bool) {
 // streamSigned records payments that are in an update now.
 func (r *runner) streamSigned(b *batch, s *outStream, u *wire.Update, op wire.PayStream) {
 	key, rec, now := sentStream(s.id), &s.rec, r.d.now()
-	b.write(put(bucketStreamPart, partKey(key, rec.Parts), streamPart{b.state.Current.Epoch, u.Version, op.First, now, packAmounts(op.Amounts)}))
+	b.writePart(key, rec, streamPart{b.state.Current.Epoch, u.Version, op.First, now, packAmounts(op.Amounts)})
 	n := uint64(len(op.Amounts))
-	rec.Next, rec.Count, rec.Total, rec.Parts = rec.Next+n, rec.Count+n, sumUp(rec.Total, op.Amounts), rec.Parts+1
+	rec.Next, rec.Count, rec.Total = rec.Next+n, rec.Count+n, sumUp(rec.Total, op.Amounts)
 	rec.Epoch, rec.Version, rec.Changed = b.state.Current.Epoch, u.Version, now
 	b.touch(key, rec)
 	s.flight = append(s.flight, flight{u.Version, rec.Next - 1, rec.Total})
@@ -208,8 +208,8 @@ func (r *runner) streamed(b *batch, v channel.Streamed) {
 		return
 	}
 	n := uint64(len(v.Amounts))
-	b.write(put(bucketStreamPart, partKey(key, rec.Parts), streamPart{b.state.Current.Epoch, b.state.Current.Number, v.First, now, packAmounts(v.Amounts)}))
-	rec.Next, rec.Count, rec.Total, rec.Parts = max(rec.Next, v.First+n), rec.Count+n, sumUp(rec.Total, v.Amounts), rec.Parts+1
+	b.writePart(key, rec, streamPart{b.state.Current.Epoch, b.state.Current.Number, v.First, now, packAmounts(v.Amounts)})
+	rec.Next, rec.Count, rec.Total = max(rec.Next, v.First+n), rec.Count+n, sumUp(rec.Total, v.Amounts)
 	rec.Epoch, rec.Version, rec.Changed = b.state.Current.Epoch, b.state.Current.Number, now
 	b.touch(key, rec)
 	if r.d.events.watched() {

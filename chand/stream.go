@@ -33,6 +33,10 @@ const (
 	maxStreamsIn = 256
 )
 
+// maxStreamParts is how many records of a stream's updates are kept, the newest ones: far more than there are updates that the peer has not
+// acknowledged. At full speed they take some 50 MB.
+const maxStreamParts = 4096
+
 // streamRecord is a stream as this side knows it. Written by the channel's runner.
 type streamRecord struct {
 	Stream  types.Hash      `cbor:"1,keyasint"`
@@ -42,7 +46,7 @@ type streamRecord struct {
 	Memo    string          `cbor:"5,keyasint,omitempty"`
 	Created types.Time      `cbor:"6,keyasint"`
 	Changed types.Time      `cbor:"7,keyasint"`
-	// Next is one above the highest number so far; Count and Total are all payments in signed updates, Parts the records of them.
+	// Next is one above the highest number so far; Count and Total are all payments in signed updates, Parts the records made of them.
 	Next  uint64       `cbor:"8,keyasint"`
 	Count uint64       `cbor:"9,keyasint"`
 	Total types.Amount `cbor:"10,keyasint"`
@@ -234,6 +238,12 @@ func (l *streams) hold(id types.Hash) *outStream {
 		s.handles++
 	}
 	return s
+}
+
+func (l *streams) has(id types.Hash) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.live[id] != nil
 }
 
 func (l *streams) add(s *outStream) bool {
@@ -463,17 +473,27 @@ func (d *Daemon) sentStreams(c types.ChannelID) (list []streamRecord, err error)
 	return list, err
 }
 
-// partsUpTo counts what a stream sent in updates up to what is on chain.
+// partsUpTo counts what a stream sent in updates up to what is on chain: all but the newest parts.
 func (d *Daemon) partsUpTo(rec *streamRecord, on channel.Posting) (paid uint64, total types.Amount, err error) {
+	paid, total = rec.Next-1, rec.Total
 	err = loadAll(d.Store, bucketStreamPart, sentStream(rec.Stream)+"/", func(_ string, p streamPart) error {
-		if p.Epoch > on.Epoch || p.Epoch == on.Epoch && p.Version > on.Version {
-			return errEnough
+		if p.Epoch < on.Epoch || p.Epoch == on.Epoch && p.Version <= on.Version {
+			return nil
 		}
 		amounts, err := unpackAmounts(p.Amounts)
-		paid, total = p.First+uint64(len(amounts))-1, sumUp(total, amounts)
+		paid, total = paid-uint64(len(amounts)), total-sumUp(0, amounts)
 		return err
 	})
-	return paid, total, enough(err)
+	return paid, total, err
+}
+
+// writePart records what an update carried, and removes what is too old to be kept.
+func (b *batch) writePart(key string, rec *streamRecord, p streamPart) {
+	b.write(put(bucketStreamPart, partKey(key, rec.Parts), p))
+	if rec.Parts >= maxStreamParts {
+		b.write(del(bucketStreamPart, partKey(key, rec.Parts-maxStreamParts)))
+	}
+	rec.Parts++
 }
 
 // without removes a stream from a list.

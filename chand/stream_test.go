@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
@@ -390,5 +391,50 @@ func TestStreamRenewal(t *testing.T) {
 				t.Errorf("%s: %+v, %v", n.name, list, err)
 			}
 		}
+	})
+}
+
+// Of a long stream the newest parts are kept, and a stream in which nothing moves for long is forgotten.
+func TestStreamHistory(t *testing.T) {
+	inWorld(t, []string{"alice", "bob"}, func(w *world) {
+		alice, bob := w.nodes["alice"], w.nodes["bob"]
+		for _, n := range []*node{alice, bob} {
+			n.stop()
+			n.cfg.History.Age = time.Hour
+			n.start()
+		}
+		w.open("alice", "bob", 10*types.Coin, types.Coin)
+		s := alice.stream(bob, "long")
+		const count = maxStreamParts + 100
+		for range count {
+			if err := s.Send(w.ctx, 0, same(1, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			if st := paidUpTo(w.ctx, s); st.Err != nil {
+				t.Fatal(st.Err)
+			}
+		}
+		s.Close()
+		for _, n := range []*node{alice, bob} {
+			list, _, err := n.Streams("", "", 10)
+			if parts := n.count(bucketStreamPart); err != nil || parts != maxStreamParts || len(list) != 1 || list[0].Payments != count {
+				t.Errorf("%s: %d parts, %+v, %v", n.name, parts, list, err)
+			}
+			if err := Check(n.store); err != nil {
+				t.Error(err)
+			}
+		}
+		w.until("forgotten", func() bool {
+			<-time.After(time.Minute)
+			return alice.count(bucketStreamPart)+bob.count(bucketStreamPart)+alice.count(bucketStream)+bob.count(bucketStream) == 0
+		})
+		again := alice.stream(bob, "long")
+		if err := again.Send(w.ctx, 1, same(2, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if st := paidUpTo(w.ctx, again); st.Paid != 2 {
+			t.Errorf("a key that was forgotten: %+v", st)
+		}
+		again.Close()
 	})
 }
