@@ -57,6 +57,7 @@ func newNetwork(t *testing.T, args ...string) *network {
 	if testing.Short() {
 		t.Skip("SKIPPED: -short leaves out the tests with real processes")
 	}
+	t.Parallel() // daemons mostly wait for blocks
 	n := &network{Net: &devnet.Net{Dir: t.TempDir(), Binary: program, Args: append([]string{
 		"--channel-inclusion", "4", "--channel-downtime", downtime, "--channel-window", window, "--log-level", "debug"}, args...)}, t: t}
 	t.Cleanup(func() {

@@ -183,7 +183,7 @@ func (s *Storage) push(ctx context.Context) error {
 	s.mu.Lock()
 	for _, p := range s.cfg.Peers() {
 		k := s.keepers[p]
-		if len(due) < maxKeepers && (k.At == 0 || now >= k.At+pushEvery || k.channels != channels && now >= k.At+putPause) {
+		if len(due) < maxKeepers && (k.At == 0 || now >= k.At+pushEvery || k.channels != channels && now > k.At+putPause) {
 			due = append(due, p)
 		}
 	}
