@@ -145,7 +145,7 @@ func (r *runner) holdEscrow(b *batch, l channel.Lock, in *incomingRecord, memo s
 	if err != nil || ok && (known.final() || known.Channel != b.state.ID || known.Lock != l.ID) || r.height >= b.state.Timing.ClaimBy(l.Expiry) {
 		reason := []byte("no escrow with this hash is possible here: it was used before, or its expiry is too near")
 		if in.Secret != (types.Hash{}) {
-			reason = htlc.EncryptFailure(in.Secret, htlc.NewFailure(htlc.IncorrectOrUnknownPaymentDetails, types.ChannelID{}, "%s", reason))
+			reason = in.failure(htlc.NewFailure(htlc.IncorrectOrUnknownPaymentDetails, types.ChannelID{}, "%s", reason))
 		}
 		in.Kind = 0
 		r.reject(b, in, l.ID, reason, in.Reserve)

@@ -67,10 +67,10 @@ func (r *runner) outcome(b *batch, m mailOutcome) {
 		case m.returned && in.Released:
 			r.dropIncoming(b, m.lock) // its funder paid us, and the payee did not take it
 		case m.returned && in.Preimage.IsZero() && !in.GiveBack:
-			reason := htlc.WrapFailure(in.Secret, m.out, m.reason)
+			reason := in.wrapped(m.out, m.reason)
 			refund := min(m.refunded, in.OutReserve, in.Reserve)
 			if m.failure != nil { // never passed on
-				reason, refund = htlc.EncryptFailure(in.Secret, m.failure), in.Reserve
+				reason, refund = in.failure(m.failure), in.Reserve
 				in.OutReserve = 0
 			} else {
 				in.OutReserve -= refund
@@ -152,7 +152,7 @@ func (r *runner) deadlines(b *batch) {
 		case in.Kind == kindEscrow && near:
 			var reason []byte
 			if in.Secret != (types.Hash{}) {
-				reason = htlc.EncryptFailure(in.Secret, htlc.NewFailure(htlc.MPPTimeout, types.ChannelID{}, "the escrow was not released in time"))
+				reason = in.failure(htlc.NewFailure(htlc.MPPTimeout, types.ChannelID{}, "the escrow was not released in time"))
 			}
 			r.reject(b, in, id, reason, 0)
 			r.saveIncoming(b, id)

@@ -120,7 +120,7 @@ func (s *invoices) join(b *batch, r *runner, l channel.Lock, p htlc.Payload) (ty
 // record is made here and saved when the payment is complete.
 func (s *invoices) wanted(hash types.Hash, p htlc.Payload, amount types.Amount) (*invoiceRecord, *htlc.Failure) {
 	begun := s.sets[hash] != nil
-	rec, why := s.open(hash, begun)
+	rec, why := s.open(hash, begun, &p.Secret)
 	switch {
 	case p.Kind == htlc.Keysend && errors.Is(why, errNoInvoice):
 		pre := types.Preimage(p.Secret)

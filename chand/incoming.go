@@ -43,13 +43,25 @@ func (r *runner) peel(b *batch, l channel.Lock, in *incomingRecord, onion []byte
 		return
 	}
 	in.Secret = peeled.SharedSecret
-	p := peeled.Payload
-	if !peeled.IsFinal {
-		if f := r.startForward(b, l, in, p, peeled.Next[:]); f != nil {
-			r.decline(b, in, l.ID, f)
-		}
-		return
+	switch {
+	case peeled.Blinded != nil:
+		r.peelBlinded(b, l, in, peeled)
+	case peeled.IsFinal:
+		r.final(b, l, in, peeled.Payload)
+	default:
+		r.pass(b, l, in, peeled.Payload, peeled.Next[:])
 	}
+}
+
+// pass forwards a lock, or gives it back.
+func (r *runner) pass(b *batch, l channel.Lock, in *incomingRecord, p htlc.Payload, onion []byte) {
+	if f := r.startForward(b, l, in, p, onion); f != nil {
+		r.decline(b, in, l.ID, f)
+	}
+}
+
+// final takes a lock that is for us, or gives it back.
+func (r *runner) final(b *batch, l channel.Lock, in *incomingRecord, p htlc.Payload) {
 	if f := route.CheckFinal(r.lockIn(b, l), p, r.d.chainView(r.height)); f != nil {
 		r.decline(b, in, l.ID, f)
 		return
@@ -90,7 +102,7 @@ func (r *runner) reject(b *batch, in *incomingRecord, id uint64, reason []byte, 
 
 // decline is reject by this node itself.
 func (r *runner) decline(b *batch, in *incomingRecord, id uint64, f *htlc.Failure) {
-	r.reject(b, in, id, htlc.EncryptFailure(in.Secret, f), in.Reserve)
+	r.reject(b, in, id, in.failure(f), in.Reserve)
 }
 
 // refund gives money back as soon as this side has the turn. false: too many wait.
@@ -115,7 +127,7 @@ func (r *runner) giveBack(b *batch, id uint64) error {
 	}
 	reason := []byte("the payee gives the escrow back")
 	if in.Secret != (types.Hash{}) {
-		reason = htlc.EncryptFailure(in.Secret, htlc.NewFailure(htlc.IncorrectOrUnknownPaymentDetails, types.ChannelID{}, "%s", reason))
+		reason = in.failure(htlc.NewFailure(htlc.IncorrectOrUnknownPaymentDetails, types.ChannelID{}, "%s", reason))
 	}
 	if e := r.d.escrows.get(in.Hash, rolePayee); e != nil {
 		e.rec.State = EscrowRefunding

@@ -71,6 +71,9 @@ type invoiceRecord struct {
 	Got types.Amount `cbor:"15,keyasint,omitempty"`
 	// Key is the caller's idempotency key.
 	Key string `cbor:"16,keyasint,omitempty"`
+	// Blinded: its paths hide who asks. Secret is then the id of these paths, and whoever does not pay over them hears that there
+	// is no such invoice.
+	Blinded bool `cbor:"17,keyasint,omitempty"`
 }
 
 // heldRef names a lock of a peer.
@@ -113,9 +116,13 @@ type invoices struct {
 	sets   map[types.Hash]*heldSet // guarded by mu; parts that wait for others
 }
 
-// open finds an invoice that can be paid. begun: a part of the payment came before it expired. Called with mu held.
-func (s *invoices) open(hash types.Hash, begun bool) (*invoiceRecord, error) {
+// open finds an invoice that can be paid. begun: a part of the payment came before it expired. secret is the payer's; nil: this
+// daemon's owner asks. Called with mu held.
+func (s *invoices) open(hash types.Hash, begun bool, secret *[32]byte) (*invoiceRecord, error) {
 	rec, ok, err := load[invoiceRecord](s.d.Store, bucketInvoice, hash.String())
+	if err == nil && ok && rec.Blinded && secret != nil && rec.Secret != *secret {
+		return nil, errNoInvoice
+	}
 	switch {
 	case err != nil:
 		s.d.Log.Error("an invoice can't be read", "hash", hash, "err", err)
@@ -137,7 +144,7 @@ func (s *invoices) open(hash types.Hash, begun bool) (*invoiceRecord, error) {
 func (s *invoices) claim(b *batch, hash types.Hash, amount types.Amount, from types.NodeID) (types.Preimage, *htlc.Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rec, err := s.open(hash, false)
+	rec, err := s.open(hash, false, new([32]byte))
 	if err == nil {
 		err = rec.takes(amount)
 	}
@@ -180,7 +187,7 @@ func (d *Daemon) CancelInvoice(ctx context.Context, hash types.Hash) (Invoice, e
 func (s *invoices) cancel(ctx context.Context, hash types.Hash) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rec, err := s.open(hash, true)
+	rec, err := s.open(hash, true, nil)
 	switch {
 	case errors.Is(err, errCancelled): // asked for again
 		return nil
@@ -206,6 +213,8 @@ type InvoiceRequest struct {
 	Memo    string
 	Seconds uint32
 	Key     string
+	// Blinded: the invoice does not tell who asks, and leads over paths that begin at peers.
+	Blinded bool
 }
 
 // CreateInvoice makes and saves an invoice. The same key gives the same invoice.
@@ -233,7 +242,8 @@ func (d *Daemon) CreateInvoice(ctx context.Context, q InvoiceRequest) (Invoice, 
 		return Invoice{}, err
 	}
 	now := d.now()
-	rec := invoiceRecord{Preimage: types.Preimage(secret[:32]), Secret: types.Hash(secret[32:]), Amount: q.Amount, Memo: q.Memo, Created: now, Expires: now + types.Time(q.Seconds), Key: q.Key}
+	rec := invoiceRecord{Preimage: types.Preimage(secret[:32]), Secret: types.Hash(secret[32:]), Amount: q.Amount, Memo: q.Memo, Created: now, Expires: now + types.Time(q.Seconds), Key: q.Key,
+		Blinded: q.Blinded}
 	text, err := d.writeInvoice(&rec)
 	if err != nil {
 		return Invoice{}, refuse(CodeInvalid, "correct the command", "%w", err)

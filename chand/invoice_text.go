@@ -12,7 +12,9 @@ func (d *Daemon) parseInvoice(text string) (*htlc.PaymentRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.signers.met(types.PubKey(p.Payee))
+	if len(p.Paths) == 0 { // else the key is for this invoice alone
+		d.signers.met(types.PubKey(p.Payee))
+	}
 	return &p, nil
 }
 
@@ -21,6 +23,12 @@ func (d *Daemon) writeInvoice(rec *invoiceRecord) (string, error) {
 	p := htlc.PaymentRequest{Amount: rec.Amount, Hash: rec.Preimage.Hash(), Secret: rec.Secret, Created: rec.Created,
 		Seconds: uint32(rec.Expires - rec.Created), Description: rec.Memo, FinalDelta: uint32(d.cfg.Timing.MinExpiry(0)),
 		MultiPart: true, OnionKey: d.onion.Key()}
+	if rec.Blinded {
+		if err := d.blind(rec, &p); err != nil {
+			return "", err
+		}
+		return htlc.EncodeInvoice(p, d.invoiceKey(p.Hash))
+	}
 	var least types.Height
 	p.Hints, least = d.hints(rec.Amount, rec.Private)
 	p.FinalDelta = max(p.FinalDelta, uint32(least))

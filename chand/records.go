@@ -163,4 +163,6 @@ type incomingRecord struct {
 	// Since is the height at which a part of a payment began to be held, Total what its parts are to add up to.
 	Since types.Height `cbor:"17,keyasint,omitempty"`
 	Total types.Amount `cbor:"18,keyasint,omitempty"`
+	// Blinded: it came over a blinded path, so no failure tells more than that.
+	Blinded bool `cbor:"19,keyasint,omitempty"`
 }

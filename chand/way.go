@@ -40,6 +40,7 @@ type wayRequest struct {
 	ahead, delta uint32
 	hints        [][]route.Hint
 	key          types.OnionKey // the payee's, when the invoice says it
+	paths        []htlc.BlindedPath
 	final        htlc.Payload
 	// direct allows a lock without onion in a channel with the payee (escrow).
 	direct          bool
@@ -133,6 +134,9 @@ func (d *Daemon) routable() (types.Height, error) {
 func (d *Daemon) routeRequest(q wayRequest, height types.Height) route.Request {
 	req := route.Request{Source: d.ID(), Target: q.to, Amount: q.amount, Height: height, MaxFee: q.maxFee, Locals: d.locals(), Hints: q.hints, TargetKey: q.key,
 		ExcludeChannels: q.excludeChannels, ExcludeNodes: q.excludeNodes, InFlight: q.inFlight, Now: d.now(), FinalDelta: q.delta}
+	if len(q.paths) > 0 {
+		req.Target, req.Blinded = types.NodeID{}, blindedOf(q.paths)
+	}
 	if q.circle != nil {
 		req.In = q.circle.In
 		req.Locals = slices.DeleteFunc(req.Locals, func(l route.Local) bool { return l.Channel != q.circle.Out })
@@ -158,7 +162,11 @@ func (d *Daemon) makeWay(q wayRequest, found *route.Route) (*way, error) {
 	if err := d.random(session[:]); err != nil {
 		return nil, err
 	}
-	onion, err := htlc.BuildOnion(found.Onion(q.final), session, q.hash[:])
+	hops := found.Onion(q.final)
+	if found.Blinded > 0 {
+		hops = found.OnionOver(&q.paths[found.Blinded-1], q.final)
+	}
+	onion, err := htlc.BuildOnion(hops, session, q.hash[:])
 	if err != nil {
 		return nil, refuse(CodeInvalid, "use a shorter memo, or ask the payee for an invoice, which tells its onion key", "%w", err)
 	}

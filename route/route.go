@@ -184,6 +184,17 @@ func (r *Route) Onion(final htlc.Payload) []htlc.OnionHop {
 	return hops
 }
 
+// OnionOver is Onion for a route whose last hop is a blinded path: this one.
+func (r *Route) OnionOver(path *htlc.BlindedPath, final htlc.Payload) []htlc.OnionHop {
+	n := len(r.Hops) - 1
+	last := r.Hops[n]
+	if final.Amount, final.Expiry = last.Amount, last.Expiry; final.Total == 0 {
+		final.Total = last.Amount
+	}
+	seen := Route{Hops: r.Hops[:n]}
+	return append(seen.Onion(final)[:n-1], path.Onion(final)...)
+}
+
 // Why says which kind of obstacle there was.
 type Why string
 
