@@ -114,7 +114,7 @@ const (
 	// defaultInvoiceExpiry is BOLT 11's: an hour.
 	defaultInvoiceExpiry = 3600
 	// maxRunners bounds the channels that are not over; each costs its opener a contract.
-	maxRunners = 4096
+	maxRunners = 16384
 )
 
 // New reads the store and makes a daemon that is ready for Run. It calls Transport.Handle.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -49,33 +50,22 @@ func (d *Daemon) loadChannels() error {
 	} else if marked {
 		d.cfg.Restored = true
 	}
-	var states []channel.State
-	var old []*runner // they come from a backup
-	err = d.Store.Scan(bucketChannel, "", func(key string, value []byte) error {
-		s, err := channel.Decode(value)
-		if err != nil {
-			return fmt.Errorf("channel/%s: %w", key, err)
-		}
-		if key != stateKey(&s).String() {
-			return fmt.Errorf("channel/%s: the state is of %s", key, stateKey(&s))
-		}
-		states = append(states, s)
-		return nil
-	})
-	if err != nil {
+	l := &loading{d: d, states: make(map[string]*channel.State), runners: make(map[string]*runner), pending: make(map[uint64]*payment)}
+	pending := d.payments.all()
+	for _, p := range pending {
+		l.pending[p.seq] = p
+	}
+	if err := l.load(pending); err != nil {
 		return err
 	}
-	pending := d.payments.all()
-	for i := range states {
-		r, err := d.loadRunner(&states[i], pending)
-		if err != nil {
-			return fmt.Errorf("channel %s: %w", stateKey(&states[i]), err)
-		}
-		r.height = height
-		r.seen.Store(uint32(height))
+	var old []*runner // they come from a backup
+	for _, key := range slices.Sorted(maps.Keys(l.runners)) {
+		r := l.runners[key]
 		if r.finished() {
 			continue
 		}
+		r.height = height
+		r.seen.Store(uint32(height))
 		if !d.register(r, stateKey(&r.state)) {
 			return fmt.Errorf("more than %d channels", maxRunners)
 		}
@@ -97,80 +87,159 @@ func (d *Daemon) loadChannels() error {
 	return nil
 }
 
-// loadRunner reads what belongs to one channel.
-func (d *Daemon) loadRunner(s *channel.State, pending []*payment) (*runner, error) {
-	r := newRunner(d, s.Peer)
-	id := stateKey(s)
-	r.state, r.saved = *s, id
-	var err error
-	var ok bool
-	if r.info, ok, err = load[chanRecord](d.Store, bucketChanInfo, id.String()); err != nil || !ok {
-		return nil, fmt.Errorf("its record is missing: %w", err)
+// loading reads each bucket of the channels once: they are all in the order of the channels' ids, and a scan for each channel would
+// be several seconds of a start with ten thousand.
+type loading struct {
+	d       *Daemon
+	states  map[string]*channel.State // by key
+	runners map[string]*runner        // by key; of channels that are over, those with locks that somebody waits for
+	pending map[uint64]*payment
+}
+
+// runner gives a channel its runner; nil when there is no such channel.
+func (l *loading) runner(key string) *runner {
+	r, s := l.runners[key], l.states[key]
+	if r == nil && s != nil {
+		r = newRunner(l.d, s.Peer)
+		r.state, r.saved = *s, stateKey(s)
+		l.runners[key] = r
 	}
-	r.refunds = slices.Clone(r.info.Refunds)
-	prefix := id.String() + "/"
-	err = d.Store.Scan(bucketOutbox, prefix, func(key string, value []byte) error {
+	return r
+}
+
+// ofChannel is the channel's key at the beginning of a record's.
+func ofChannel(key string) string { return key[:min(len(key), 2*len(types.Hash{}))] }
+
+func (l *loading) load(pending []*payment) error {
+	for _, read := range []func() error{l.loadStates, l.loadOutgoing, l.loadIncoming, l.loadInfo, l.loadOutbox, l.loadReceipts} {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	for _, p := range pending {
+		a := p.rec.Attempt
+		if a == nil {
+			continue
+		}
+		if r := l.runners[a.Channel.String()]; r == nil {
+			continue
+		} else if p.rec.Spontaneous {
+			r.spont = append(r.spont, p)
+		} else {
+			r.pays[p.rec.Hash] = p
+		}
+	}
+	for _, r := range l.runners {
+		slices.SortFunc(r.spont, func(a, b *payment) int { return cmp.Compare(a.version(), b.version()) })
+	}
+	return nil
+}
+
+func (l *loading) loadStates() error {
+	return l.d.Store.Scan(bucketChannel, "", func(key string, value []byte) error {
+		s, err := channel.Load(value)
+		if err != nil {
+			return fmt.Errorf("channel/%s: %w", key, err)
+		}
+		if key != stateKey(&s).String() {
+			return fmt.Errorf("channel/%s: the state is of %s", key, stateKey(&s))
+		}
+		l.states[key] = &s
+		if s.Phase != channel.PhaseClosed && s.Phase != channel.PhaseFailed {
+			l.runner(key)
+		}
+		return nil
+	})
+}
+
+func (l *loading) loadOutgoing() error {
+	return loadAll(l.d.Store, bucketOutgoing, "", func(key string, rec outgoingRecord) error {
+		r := l.runner(ofChannel(key))
+		id, lock, err := parseLockKey(key)
+		if r == nil || err != nil {
+			return err
+		}
+		out := &outgoing{outgoingRecord: rec}
+		switch rec.Kind {
+		case kindPayment:
+			if out.payment = l.pending[rec.Ref]; out.payment != nil && rec.Attempt != nil {
+				out.payment.out[lockRef{id, lock}] = rec.Attempt
+			}
+		case kindEscrow:
+			if out.escrow = l.d.escrows.get(rec.Hash, rolePayer); out.escrow != nil && out.escrow.rec.State == EscrowReleasing {
+				r.releases[lock] = out.escrow.rec.Preimage
+			}
+		}
+		r.outgoing[lock] = out
+		return nil
+	})
+}
+
+func (l *loading) loadIncoming() error {
+	return loadAll(l.d.Store, bucketIncoming, "", func(key string, rec incomingRecord) error {
+		r := l.runner(ofChannel(key))
+		_, lock, err := parseLockKey(key)
+		if r == nil || err != nil {
+			return err
+		}
+		r.incoming[lock] = &rec
+		if rec.GiveBack && !rec.Released {
+			r.backs = append(r.backs, lock)
+		}
+		return nil
+	})
+}
+
+func (l *loading) loadInfo() error {
+	found := 0
+	err := l.d.Store.Scan(bucketChanInfo, "", func(key string, value []byte) (err error) {
+		r := l.runners[key]
+		if r == nil {
+			return nil
+		}
+		if r.info, err = decodeRecord[chanRecord](value); err != nil {
+			return fmt.Errorf("chaninfo/%s: %w", key, err)
+		}
+		r.refunds = slices.Clone(r.info.Refunds)
+		found++
+		return nil
+	})
+	if err == nil && found != len(l.runners) {
+		err = fmt.Errorf("of %d channels only %d have a record in chaninfo", len(l.runners), found)
+	}
+	return err
+}
+
+func (l *loading) loadOutbox() error {
+	return l.d.Store.Scan(bucketOutbox, "", func(key string, value []byte) error {
+		r := l.runners[ofChannel(key)]
+		if r == nil {
+			return nil
+		}
 		m, err := wire.Decode(value)
 		u, is := m.(*wire.Update)
-		if err != nil || !is || key != outboxKey(id, u.Version) {
+		if err != nil || !is || key != outboxKey(r.saved, u.Version) {
 			return fmt.Errorf("outbox/%s: not an update of this channel: %w", key, err)
 		}
 		r.outbox = append(r.outbox, u)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	bySeq := make(map[uint64]*payment, len(pending))
-	for _, p := range pending {
-		bySeq[p.seq] = p
-	}
-	err = loadAll(d.Store, bucketOutgoing, prefix, func(key string, rec outgoingRecord) error {
-		_, lock, err := parseLockKey(key)
-		out := &outgoing{outgoingRecord: rec}
-		switch rec.Kind {
-		case kindPayment:
-			if out.payment = bySeq[rec.Ref]; out.payment != nil && rec.Attempt != nil {
-				out.payment.out[lockRef{id, lock}] = rec.Attempt
-			}
-		case kindEscrow:
-			if out.escrow = d.escrows.get(rec.Hash, rolePayer); out.escrow != nil && out.escrow.rec.State == EscrowReleasing {
-				r.releases[lock] = out.escrow.rec.Preimage
-			}
+}
+
+func (l *loading) loadReceipts() error {
+	return l.d.Store.Scan(bucketReceipt, "", func(key string, value []byte) error {
+		r := l.runners[ofChannel(key)]
+		if r == nil {
+			return nil
 		}
-		r.outgoing[lock] = out
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = loadAll(d.Store, bucketIncoming, prefix, func(key string, rec incomingRecord) error {
-		_, lock, err := parseLockKey(key)
-		r.incoming[lock] = &rec
-		if rec.GiveBack && !rec.Released {
-			r.backs = append(r.backs, lock)
+		rec, err := decodeRecord[receiptRecord](value)
+		if err != nil {
+			return fmt.Errorf("receipt/%s: %w", key, err)
 		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = loadAll(d.Store, bucketReceipt, prefix, func(_ string, rec receiptRecord) error {
 		r.receipts.ring[rec.N] = rec.Preimage
 		r.receipts.next = max(r.receipts.next, rec.N+1)
 		return nil
 	})
-	for _, p := range pending {
-		if a := p.rec.Attempt; a != nil && a.Channel == id {
-			if p.rec.Spontaneous {
-				r.spont = append(r.spont, p)
-			} else {
-				r.pays[p.rec.Hash] = p
-			}
-		}
-	}
-	slices.SortFunc(r.spont, func(a, b *payment) int { return cmp.Compare(a.version(), b.version()) })
-	return r, err
 }
 
 // resume tells again what one channel has saved and another may not have heard, and gives back locks that were never passed on.

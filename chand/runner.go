@@ -18,9 +18,9 @@ const (
 	// maxDrain is how many inputs share one commit. More would lengthen the wait of the first one.
 	maxDrain = 512
 	// peerQueue is how many frames of one channel wait before its peer's link is no longer read.
-	peerQueue = 256
+	peerQueue = 64
 	// blockQueue is how many blocks an owner may lag behind before the watcher waits for it.
-	blockQueue = 64
+	blockQueue = 8
 	// maxCommands bounds commands that wait for one channel's turn: more are answered "busy".
 	maxCommands = 8192
 	// turnPatience is after how many blocks without the turn a waiting command is refused.
