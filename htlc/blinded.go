@@ -39,7 +39,6 @@ const (
 	maxTermsDelta      = 1 << 23 // as types.Timing allows, several times
 	maxTermsReserve    = 1 << 30 // parts in 10^12: a thousandth of the amount a block
 	feeDenominator     = 1_000_000
-	reserveDenominator = 1_000_000_000_000
 
 	tagBlindedSecret  = "chand/blinded hop v1"
 	tagBlindedProof   = "chand/blinded proof v1"

@@ -100,18 +100,6 @@ func (p *BlindedPath) In(amount types.Amount, expiry types.Height) (types.Amount
 	return in, expiry + types.Height(p.Terms.Delta), nil
 }
 
-// ReserveIn is the reservation fee that must reach the entry with the lock that In returned.
-func (p *BlindedPath) ReserveIn(in types.Amount, expiry, now types.Height) (types.Amount, error) {
-	if expiry <= now || p.Reserve == 0 {
-		return 0, nil
-	}
-	r, err := in.MulDiv(uint64(p.Reserve)*uint64(expiry-now), reserveDenominator) // below 2^62
-	if err != nil {
-		return 0, err
-	}
-	return r.Add(types.Amount(len(p.Hops))) // what is rounded
-}
-
 // Onion is the payer's part: the hops of the packet from the entry on. final is of kind Invoice with amount and expiry of the payee's lock.
 func (p *BlindedPath) Onion(final Payload) []OnionHop {
 	hops := make([]OnionHop, len(p.Hops))
