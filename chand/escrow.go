@@ -51,6 +51,8 @@ type Escrow struct {
 	Channel  types.ChannelID `cbor:"15,keyasint"`
 	Lock     uint64          `cbor:"16,keyasint,omitempty"`
 	Attempt  *Attempt        `cbor:"17,keyasint,omitempty"`
+	// Reserve is what the payer paid the hops for keeping the lock open, without what came back.
+	Reserve types.Amount `cbor:"18,keyasint,omitempty"`
 }
 
 func (e Escrow) final() bool {
@@ -202,10 +204,12 @@ func (d *Daemon) OpenEscrow(ctx context.Context, q EscrowRequest) (Escrow, error
 		return Escrow{}, err
 	}
 	done := make(chan error, 1)
-	req := &request{
+	var req *request
+	req = &request{
 		op: way.op, out: &outgoing{outgoingRecord: outgoingRecord{Kind: kindEscrow, Hash: e.rec.ID}, escrow: e},
 		staged: func(at place) []types.Write {
 			e.rec.State, e.rec.Channel, e.rec.Lock, e.rec.Fee, e.rec.Expiry = EscrowHeld, at.channel, at.lock, way.fee, way.expiry
+			e.rec.Reserve = req.out.Reserve
 			e.rec.Deadline = way.timing.ClaimBy(way.payeeExpiry)
 			e.rec.Attempt = &Attempt{Channel: at.channel, Version: at.version, Lock: at.lock, Secrets: way.secrets, Nodes: way.nodes, Channels: way.channels}
 			w := []types.Write{e.write()}

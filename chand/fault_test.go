@@ -214,6 +214,7 @@ func (w *world) sums(line []string, ids []types.ChannelID, p Payment, amount typ
 	if p.State == PaymentSucceeded {
 		moved = amount + p.Fee
 	}
+	moved += p.Reserve // whatever became of it
 	for i, id := range ids {
 		a, b := w.nodes[line[i]].mine(id), w.nodes[line[i+1]].mine(id)
 		if a+b != 150*types.Coin {

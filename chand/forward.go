@@ -26,20 +26,17 @@ func (r *runner) startForward(b *batch, l channel.Lock, in *incomingRecord, p ht
 		return htlc.NewFailure(htlc.UnknownNextPeer, types.ChannelID{}, "no channel %s here", p.Next)
 	}
 	v := out.view.Load()
-	lock := r.lockIn(b, l)
-	lock.Reserve = in.Reserve
-	if f := route.CheckForward(lock, p, r.d.lockOut(v), r.d.chainView(r.height)); f != nil {
+	if f := route.CheckForward(r.lockIn(b, l, in.Reserve), p, r.d.lockOut(v), r.d.chainView(r.height)); f != nil {
 		if f.Code.Update() {
 			f.Policy = r.d.announcer.signedPolicy(v.State.ID)
 		}
 		return f
 	}
-	reserve := p.Reserve
-	in.Kind, in.OutAmount, in.OutExpiry, in.OutChannel, in.Next, in.OutReserve = kindForward, p.Amount, p.Expiry, v.State.ID, v.State.Peer, reserve
+	in.Kind, in.OutAmount, in.OutExpiry, in.OutChannel, in.Next, in.OutReserve = kindForward, p.Amount, p.Expiry, v.State.ID, v.State.Peer, p.Reserve
 	self, id, ref := r.box, l.ID, lockRef{b.state.ID, l.ID}
 	req := &request{
-		op:  wire.AddLock{Amount: p.Amount, Reserve: reserve, Hash: l.Hash, Expiry: p.Expiry, Onion: onion},
-		out: &outgoing{outgoingRecord: outgoingRecord{Kind: kindForward, Hash: l.Hash, InChannel: ref.channel, InLock: ref.lock, Reserve: reserve}},
+		op:  wire.AddLock{Amount: p.Amount, Reserve: p.Reserve, Hash: l.Hash, Expiry: p.Expiry, Onion: onion},
+		out: &outgoing{outgoingRecord: outgoingRecord{Kind: kindForward, Hash: l.Hash, InChannel: ref.channel, InLock: ref.lock, Reserve: p.Reserve}},
 		refused: func(err error) {
 			self.force(mailOutcome{lock: id, returned: true, out: v.State.ID,
 				failure: htlc.NewFailure(htlc.TemporaryChannelFailure, v.State.ID, "the next channel can't take the lock now: %v", err)})
@@ -51,6 +48,17 @@ func (r *runner) startForward(b *batch, l channel.Lock, in *incomingRecord, p ht
 		}
 	})
 	return nil
+}
+
+// topUp makes a reservation fee large enough for a peer that has nothing in the channel yet: a balance below the dust limit can't be
+// published. It happens once in the life of a channel, or never.
+func topUp(s *channel.State, theirs *types.Amount, op wire.AddLock) wire.AddLock {
+	dust := max(s.Rules[0].Dust, s.Rules[1].Dust)
+	if op.Reserve > 0 && *theirs+op.Reserve < dust {
+		op.Reserve = dust - *theirs
+	}
+	*theirs += op.Reserve
+	return op
 }
 
 // outcome: the downstream half ended. It is saved here, then the downstream side may forget it.

@@ -62,7 +62,7 @@ func (r *runner) pass(b *batch, l channel.Lock, in *incomingRecord, p htlc.Paylo
 
 // final takes a lock that is for us, or gives it back.
 func (r *runner) final(b *batch, l channel.Lock, in *incomingRecord, p htlc.Payload) {
-	if f := route.CheckFinal(r.lockIn(b, l), p, r.d.chainView(r.height)); f != nil {
+	if f := route.CheckFinal(r.lockIn(b, l, in.Reserve), p, r.d.chainView(r.height)); f != nil {
 		r.decline(b, in, l.ID, f)
 		return
 	}
@@ -273,6 +273,6 @@ func (r *runner) resendReceipts(b *batch) {
 }
 
 // lockIn is the lock as package route checks it.
-func (r *runner) lockIn(b *batch, l channel.Lock) route.LockIn {
-	return route.LockIn{Channel: b.state.ID, Amount: l.Amount, Expiry: l.Expiry, Timing: b.state.Timing, Frozen: b.state.Phase != channel.PhaseOpen}
+func (r *runner) lockIn(b *batch, l channel.Lock, reserve types.Amount) route.LockIn {
+	return route.LockIn{Channel: b.state.ID, Amount: l.Amount, Reserve: reserve, Expiry: l.Expiry, Timing: b.state.Timing, Frozen: b.state.Phase != channel.PhaseOpen}
 }

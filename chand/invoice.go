@@ -95,7 +95,7 @@ func (v *invoiceRecord) takes(total types.Amount) error {
 }
 
 func (v *invoiceRecord) show(payee types.NodeID, now types.Time) Invoice {
-	i := Invoice{Text: v.Text, Hash: v.Preimage.Hash(), Amount: v.Amount, Memo: v.Memo, Payee: payee, Created: v.Created, Expires: v.Expires, State: InvoiceOpen}
+	i := Invoice{Text: v.Text, Hash: v.Preimage.Hash(), Amount: v.Amount, Memo: v.Memo, DescriptionHash: v.DescriptionHash, Payee: payee, Created: v.Created, Expires: v.Expires, State: InvoiceOpen}
 	switch {
 	case v.Paid != 0:
 		i.State, i.Settled, i.Preimage, i.PaidBy, i.Paid = InvoicePaid, v.Paid, v.Preimage, v.PaidBy, v.Got
@@ -207,11 +207,17 @@ func (s *invoices) cancel(ctx context.Context, hash types.Hash) error {
 	return nil
 }
 
-// InvoiceRequest asks for an invoice. Seconds 0: the daemon's own setting.
+// InvoiceRequest asks for an invoice.
 type InvoiceRequest struct {
-	Amount  types.Amount
-	Memo    string
+	// Amount 0: the payer chooses.
+	Amount types.Amount
+	// Memo, or DescriptionHash of a description that the payer gets by another way.
+	Memo            string
+	DescriptionHash types.Hash
+	// Seconds 0: the daemon's own setting.
 	Seconds uint32
+	// Private tells the payer of channels that are not public.
+	Private bool
 	Key     string
 	// Blinded: the invoice does not tell who asks, and leads over paths that begin at peers.
 	Blinded bool
@@ -219,8 +225,8 @@ type InvoiceRequest struct {
 
 // CreateInvoice makes and saves an invoice. The same key gives the same invoice.
 func (d *Daemon) CreateInvoice(ctx context.Context, q InvoiceRequest) (Invoice, error) {
-	if q.Amount <= 0 || q.Amount > types.MaxAmount || len(q.Memo) > wire.MaxText || len(q.Key) > maxKey {
-		return Invoice{}, refuse(CodeInvalid, "correct the command", "an invoice needs a positive amount, a memo of at most %d bytes and a key of at most %d", wire.MaxText, maxKey)
+	if q.Amount < 0 || q.Amount > types.MaxAmount || len(q.Memo) > wire.MaxText || len(q.Key) > maxKey || q.Memo != "" && !q.DescriptionHash.IsZero() {
+		return Invoice{}, refuse(CodeInvalid, "correct the command", "an invoice has a positive amount or none, a memo of at most %d bytes or the hash of a description, and a key of at most %d", wire.MaxText, maxKey)
 	}
 	if q.Key != "" {
 		defer d.keys.lock("invoice/" + q.Key)()
@@ -228,7 +234,7 @@ func (d *Daemon) CreateInvoice(ctx context.Context, q InvoiceRequest) (Invoice, 
 			return Invoice{}, err
 		} else if ok {
 			old, err := d.Invoice(hash)
-			if err == nil && (old.Amount != q.Amount || old.Memo != q.Memo) {
+			if err == nil && (old.Amount != q.Amount || old.Memo != q.Memo || old.DescriptionHash != q.DescriptionHash) {
 				err = conflict(q.Key)
 			}
 			return old, err
@@ -242,8 +248,8 @@ func (d *Daemon) CreateInvoice(ctx context.Context, q InvoiceRequest) (Invoice, 
 		return Invoice{}, err
 	}
 	now := d.now()
-	rec := invoiceRecord{Preimage: types.Preimage(secret[:32]), Secret: types.Hash(secret[32:]), Amount: q.Amount, Memo: q.Memo, Created: now, Expires: now + types.Time(q.Seconds), Key: q.Key,
-		Blinded: q.Blinded}
+	rec := invoiceRecord{Preimage: types.Preimage(secret[:32]), Secret: types.Hash(secret[32:]), Amount: q.Amount, Memo: q.Memo,
+		DescriptionHash: q.DescriptionHash, Private: q.Private, Created: now, Expires: now + types.Time(q.Seconds), Key: q.Key, Blinded: q.Blinded}
 	text, err := d.writeInvoice(&rec)
 	if err != nil {
 		return Invoice{}, refuse(CodeInvalid, "correct the command", "%w", err)
@@ -285,5 +291,6 @@ func (d *Daemon) DecodeInvoice(text string) (Invoice, error) {
 			return own, nil
 		}
 	}
-	return Invoice{Text: text, Hash: inv.Hash, Amount: inv.Amount, Memo: inv.Description, Payee: inv.Payee, Created: inv.Created, Expires: inv.Expires()}, nil
+	return Invoice{Text: text, Hash: inv.Hash, Amount: inv.Amount, Memo: inv.Description, DescriptionHash: inv.DescriptionHash, Payee: inv.Payee,
+		Created: inv.Created, Expires: inv.Expires()}, nil
 }

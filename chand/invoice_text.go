@@ -22,7 +22,7 @@ func (d *Daemon) parseInvoice(text string) (*htlc.PaymentRequest, error) {
 func (d *Daemon) writeInvoice(rec *invoiceRecord) (string, error) {
 	p := htlc.PaymentRequest{Amount: rec.Amount, Hash: rec.Preimage.Hash(), Secret: rec.Secret, Created: rec.Created,
 		Seconds: uint32(rec.Expires - rec.Created), Description: rec.Memo, FinalDelta: uint32(d.cfg.Timing.MinExpiry(0)),
-		MultiPart: true, OnionKey: d.onion.Key()}
+		MultiPart: true, OnionKey: d.onion.Key(), DescriptionHash: rec.DescriptionHash}
 	if rec.Blinded {
 		if err := d.blind(rec, &p); err != nil {
 			return "", err

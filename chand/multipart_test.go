@@ -129,53 +129,56 @@ func TestPartsToANeighbour(t *testing.T) {
 func TestFaultsOfPartedPayments(t *testing.T) {
 	const amount = 90 * types.Coin
 	for _, victim := range []string{"alice", "bob", "dave"} {
-		forEachFault(t, victim, func(t *testing.T, f *fault) {
-			inWorld(t, []string{"alice", "bob", "carol", "dave"}, func(world *world) {
-				bad := world.nodes[victim]
-				bad.stop()
-				bad.wrap = f.wrap
-				bad.start()
-				w := world.diamond()
-				inv := must(w.dave.CreateInvoice(w.ctx, InvoiceRequest{Amount: amount}))
-				f.arm(true)
-				ctx, cancel := context.WithTimeout(w.ctx, 3*time.Second)
-				first, _ := w.alice.Pay(ctx, PayRequest{Invoice: inv.Text, Key: "one"})
-				cancel()
-				w.blocks(1)
-				bad.revive(f)
-				w.until("an outcome", func() bool {
-					p, err := w.alice.Payment(inv.Hash, "")
-					return err != nil || p.State != PaymentPending
-				})
-				spent, got := w.idle()
-				now, err := w.alice.Payment(inv.Hash, "")
-				paid := must(w.dave.Invoice(inv.Hash))
-				switch {
-				case first.State == PaymentSucceeded && now.State != PaymentSucceeded:
-					t.Errorf("an acknowledged payment is lost: now %q, %v", now.State, err)
-				case (now.State == PaymentSucceeded) != (paid.State == InvoicePaid):
-					t.Errorf("the payer says %q, the payee %q", now.State, paid.State)
-				case now.State == PaymentSucceeded && (got != amount || spent != amount+now.Fee+now.Reserve):
-					t.Errorf("paid: alice spent %s (fee %s, %s), dave got %s", spent, now.Fee, now.Reserve, got)
-				case now.State != PaymentSucceeded && (got != 0 || spent != now.Reserve):
-					t.Errorf("not paid (%q): alice spent %s, dave got %s", now.State, spent, got)
-				}
-				if now.State != "" {
-					again, err := w.alice.Pay(w.ctx, PayRequest{Invoice: inv.Text, Key: "one"})
-					if err != nil || again.State != now.State {
-						t.Errorf("the same key: %q, %v; it was %q", again.State, err, now.State)
-					}
-				}
-				second, err := w.alice.Pay(w.ctx, PayRequest{Invoice: inv.Text, Key: "two"})
-				if err != nil || second.State != PaymentSucceeded {
-					t.Errorf("another key: %q, %v, %+v", second.State, err, second.Failure)
-				}
-				if _, got := w.idle(); got != amount {
-					t.Errorf("dave got %s in all", got)
-				}
-			})
-		})
+		forEachFault(t, victim, func(t *testing.T, f *fault) { faultOfParts(t, victim, amount, f) })
 	}
+}
+
+// faultOfParts pays in parts while an effect of the victim fails, restarts it, and wants the books to agree.
+func faultOfParts(t *testing.T, victim string, amount types.Amount, f *fault) {
+	inWorld(t, []string{"alice", "bob", "carol", "dave"}, func(world *world) {
+		bad := world.nodes[victim]
+		bad.stop()
+		bad.wrap = f.wrap
+		bad.start()
+		w := world.diamond()
+		inv := must(w.dave.CreateInvoice(w.ctx, InvoiceRequest{Amount: amount}))
+		f.arm(true)
+		ctx, cancel := context.WithTimeout(w.ctx, 3*time.Second)
+		first, _ := w.alice.Pay(ctx, PayRequest{Invoice: inv.Text, Key: "one"})
+		cancel()
+		w.blocks(1)
+		bad.revive(f)
+		w.until("an outcome", func() bool {
+			p, err := w.alice.Payment(inv.Hash, "")
+			return err != nil || p.State != PaymentPending
+		})
+		spent, got := w.idle()
+		now, err := w.alice.Payment(inv.Hash, "")
+		paid := must(w.dave.Invoice(inv.Hash))
+		switch {
+		case first.State == PaymentSucceeded && now.State != PaymentSucceeded:
+			t.Errorf("an acknowledged payment is lost: now %q, %v", now.State, err)
+		case (now.State == PaymentSucceeded) != (paid.State == InvoicePaid):
+			t.Errorf("the payer says %q, the payee %q", now.State, paid.State)
+		case now.State == PaymentSucceeded && (got != amount || spent != amount+now.Fee+now.Reserve):
+			t.Errorf("paid: alice spent %s (fee %s, %s), dave got %s", spent, now.Fee, now.Reserve, got)
+		case now.State != PaymentSucceeded && (got != 0 || spent != now.Reserve):
+			t.Errorf("not paid (%q): alice spent %s, dave got %s", now.State, spent, got)
+		}
+		if now.State != "" {
+			again, err := w.alice.Pay(w.ctx, PayRequest{Invoice: inv.Text, Key: "one"})
+			if err != nil || again.State != now.State {
+				t.Errorf("the same key: %q, %v; it was %q", again.State, err, now.State)
+			}
+		}
+		second, err := w.alice.Pay(w.ctx, PayRequest{Invoice: inv.Text, Key: "two"})
+		if err != nil || second.State != PaymentSucceeded {
+			t.Errorf("another key: %q, %v, %+v", second.State, err, second.Failure)
+		}
+		if _, got := w.idle(); got != amount {
+			t.Errorf("dave got %s in all", got)
+		}
+	})
 }
 
 // Money goes in a circle from one own channel to another, for the hops' fees and nothing else.

@@ -33,11 +33,13 @@ func TestPaySpontaneous(t *testing.T) {
 		id := w.open("alice", "bob", 100*types.Coin, 0)
 		far := w.open("bob", "carol", 100*types.Coin, 0)
 		alice.known(2)
+		reserve := types.Amount(0)
 		for _, to := range []*node{bob, carol} {
 			p, err := alice.Pay(w.ctx, PayRequest{To: to.ID(), Amount: 5 * types.Coin, Key: "k " + to.name})
 			if err != nil || p.State != PaymentSucceeded {
 				t.Fatalf("to %s: %+v, %v, %+v", to.name, p, err, p.Failure)
 			}
+			reserve += p.Reserve
 			again, err := alice.Pay(w.ctx, PayRequest{To: to.ID(), Amount: 5 * types.Coin, Key: "k " + to.name})
 			if err != nil || again.Hash != p.Hash {
 				t.Errorf("the same key made another payment: %+v, %v", again, err)
@@ -47,7 +49,7 @@ func TestPaySpontaneous(t *testing.T) {
 			}
 		}
 		w.until("carol is paid", func() bool { return carol.mine(far) == 5*types.Coin })
-		fee := types.Amount(1000) + 5*types.Coin/1000
+		fee := types.Amount(1000) + 5*types.Coin/1000 + reserve
 		if got := alice.mine(id); got != 90*types.Coin-fee {
 			t.Errorf("alice has %s, want 90 less the fee %s", got, fee)
 		}
@@ -66,10 +68,10 @@ func TestPayOverTwoHops(t *testing.T) {
 		if p.Fee <= 0 || len(p.Route) != 3 {
 			t.Errorf("payment %+v", p)
 		}
-		w.until("the money is there", func() bool { return alice.mine(ab) == 80*types.Coin-p.Fee && dave.mine(cd) == 30*types.Coin })
+		w.until("the money is there", func() bool { return alice.mine(ab) == 80*types.Coin-p.Fee-p.Reserve && dave.mine(cd) == 30*types.Coin })
 		w.until("no locks", func() bool { c, _ := bob.Channel(ab); return c.Locks == 0 })
 		list, _, err := bob.Payments("", 10)
-		if err != nil || len(list) != 1 || list[0].Direction != PaymentForwarded || list[0].Fee <= 0 {
+		if err != nil || len(list) != 1 || list[0].Direction != PaymentForwarded || list[0].Fee <= 0 || list[0].Reserve <= 0 {
 			t.Errorf("bob's records: %+v, %v", list, err)
 		}
 		// The other way, and more than carol can send to bob.

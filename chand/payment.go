@@ -239,8 +239,18 @@ func (p *payment) end(b *batch, change func(rec *Payment)) bool {
 	return true
 }
 
-// succeed is called by a runner: the money is with the payee, or will be by force of the preimage, which opens every part.
+// succeed is called by a runner: the money is with the payee, or will be by force of the preimage, which opens every part. Each runner
+// that learns it saves it with what it does to its own part, as the commit of the one that learnt it first may not have been made yet.
 func (p *payment) succeed(b *batch, preimage types.Preimage) {
+	p.mu.Lock()
+	again := p.over && p.rec.State == PaymentSucceeded
+	if again {
+		b.write(p.writes()...)
+	}
+	p.mu.Unlock()
+	if again {
+		return
+	}
 	p.end(b, func(rec *Payment) {
 		rec.State = PaymentSucceeded
 		rec.sum(p.outList())

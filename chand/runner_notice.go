@@ -203,6 +203,7 @@ func (r *runner) lockReturned(b *batch, l channel.Lock, reason []byte) {
 		}
 	case kindEscrow:
 		if out.escrow != nil {
+			out.escrow.rec.Reserve -= min(out.Refunded, out.escrow.rec.Reserve)
 			out.escrow.end(b, EscrowRefunded, types.Preimage{}, reason)
 		}
 	case kindForward:

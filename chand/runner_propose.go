@@ -104,11 +104,16 @@ func (r *runner) plan(b *batch) []planned {
 	if len(r.queue) > 0 {
 		fresh = r.d.chainView(r.height).Fresh
 	}
+	theirs := b.state.Theirs()
 	for _, q := range r.queue {
-		if _, lock := q.op.(wire.AddLock); lock && !fresh {
-			continue // what its expiry was checked against may be long past: it waits for blocks
+		op := q.op
+		if lock, is := op.(wire.AddLock); is {
+			if !fresh {
+				continue // what its expiry was checked against may be long past: it waits for blocks
+			}
+			op = topUp(&b.state, &theirs, lock)
 		}
-		if !add(planned{op: q.op, req: q}) {
+		if !add(planned{op: op, req: q}) {
 			return list
 		}
 	}
@@ -176,7 +181,10 @@ func (r *runner) placed(b *batch, plan []planned, u *wire.Update) {
 		at := place{channel: b.state.ID, version: u.Version}
 		if lock, ok := u.Ops[i].(wire.AddLock); ok {
 			at.lock = lock.ID
-			p.req.out.Hash = lock.Hash
+			p.req.out.Hash, p.req.out.Reserve = lock.Hash, lock.Reserve
+			if p.req.out.Attempt != nil {
+				p.req.out.Attempt.Reserve = lock.Reserve
+			}
 			r.outgoing[lock.ID] = p.req.out
 			if !p.req.out.Preimage.IsZero() {
 				r.releases[lock.ID] = p.req.out.Preimage

@@ -100,7 +100,7 @@ func (w *world) add(name string) *node {
 	if n.account, err = w.chain.NewAccount(n.seed.AccountSecret(), funding); err != nil {
 		w.t.Fatal(err)
 	}
-	n.cfg = Config{Seed: n.seed, Account: n.account, Timing: types.DemoTiming, Rules: testRules, BaseFee: 1000, FeeMillionths: 1000,
+	n.cfg = Config{Seed: n.seed, Account: n.account, Timing: types.DemoTiming, Rules: testRules, BaseFee: 1000, FeeMillionths: 1000, Reserve: 10_000,
 		MaxContribution: funding, Redial: true}
 	w.nodes[name] = n
 	return n

@@ -244,6 +244,41 @@ func (f fakePayments) Pay(_ context.Context, r *chandv1.PayRequest) (*chandv1.Pa
 	})
 }
 
+func (f fakePayments) GetInvoice(_ context.Context, r *chandv1.InvoiceRequest) (*chandv1.Invoice, error) {
+	return &chandv1.Invoice{Hash: r.Hash, Amount: "2", State: "open", Held: "1.5"}, nil
+}
+
+func (f fakePayments) CancelInvoice(_ context.Context, r *chandv1.InvoiceRequest) (*chandv1.Invoice, error) {
+	return &chandv1.Invoice{Hash: r.Hash, Amount: "2", State: "cancelled", Settled: when}, nil
+}
+
+func (f fakePayments) Plan(_ context.Context, r *chandv1.PayRequest) (*chandv1.PaymentPlan, error) {
+	if r.To == "unreachable" {
+		return nil, rpc.Error("no_route", connect.CodeFailedPrecondition, "carol has no channel to it", "open a channel", "no money moved")
+	}
+	hops := []*chandv1.PlanHop{{Node: "carol", Channel: "c1", Amount: "1.01", Fee: "0.01", Reserve: "0.001", Deadline: &chandv1.Deadline{Block: 90, Time: when, BlocksLeft: 83}, Odds: 1},
+		{Node: r.To, Channel: "c2", Amount: r.Amount, Fee: "0", Reserve: "0", Deadline: &chandv1.Deadline{Block: 50, Time: when}, Odds: 0.5}}
+	return &chandv1.PaymentPlan{To: r.To, Amount: r.Amount, Fee: "0.01", Reserve: "0.001", MaxFee: "0.1", Odds: 0.5,
+		Parts: []*chandv1.PlanPart{{Amount: r.Amount, Fee: "0.01", Reserve: "0.001", Odds: 0.5, Deadline: hops[0].Deadline, Hops: hops}}}, nil
+}
+
+// Cancel answers that a part is still locked.
+func (f fakePayments) Cancel(_ context.Context, r *chandv1.GetPaymentRequest) (*chandv1.Payment, error) {
+	return &chandv1.Payment{Hash: r.Hash, State: "pending", StateText: "cancelled: nothing more is tried", Amount: "3", Fee: "0", Cancelled: when,
+		Deadline: &chandv1.Deadline{Block: 90, Time: when}, Parts: []*chandv1.PaymentPart{{Amount: "2", Fee: "0", Channel: "c1", Route: []string{"carol"},
+			Deadline: &chandv1.Deadline{Block: 90, Time: when}}}}, nil
+}
+
+func (f fakePayments) Rebalance(_ context.Context, r *chandv1.RebalanceRequest) (*chandv1.Payment, error) {
+	return once(f.fake, r.IdempotencyKey, func() (*chandv1.Payment, error) {
+		return &chandv1.Payment{Hash: f.id(), State: "succeeded", Amount: r.Amount, Fee: "0.02", Memo: r.Out + " to " + r.In}, nil
+	})
+}
+
+func (f fakePayments) PlanRebalance(_ context.Context, r *chandv1.RebalanceRequest) (*chandv1.PaymentPlan, error) {
+	return &chandv1.PaymentPlan{To: "me", Amount: r.Amount, Fee: "0.02", Odds: 1}, nil
+}
+
 func (f fakePayments) Get(_ context.Context, r *chandv1.GetPaymentRequest) (*chandv1.Payment, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -22,14 +22,19 @@ const (
 )
 
 type CreateInvoiceRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Amount string                 `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
-	Memo   string                 `protobuf:"bytes,2,opt,name=memo,proto3" json:"memo,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: the payer chooses.
+	Amount string `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	Memo   string `protobuf:"bytes,2,opt,name=memo,proto3" json:"memo,omitempty"`
 	// 0: the daemon's own setting.
 	ExpirySeconds  uint32 `protobuf:"varint,3,opt,name=expiry_seconds,json=expirySeconds,proto3" json:"expiry_seconds,omitempty"`
 	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Tell the payer of channels that are not public.
+	Private bool `protobuf:"varint,5,opt,name=private,proto3" json:"private,omitempty"`
+	// SHA-256 of a description that the invoice does not hold, instead of memo.
+	DescriptionHash string `protobuf:"bytes,6,opt,name=description_hash,json=descriptionHash,proto3" json:"description_hash,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CreateInvoiceRequest) Reset() {
@@ -90,6 +95,64 @@ func (x *CreateInvoiceRequest) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *CreateInvoiceRequest) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
+}
+
+func (x *CreateInvoiceRequest) GetDescriptionHash() string {
+	if x != nil {
+		return x.DescriptionHash
+	}
+	return ""
+}
+
+type InvoiceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hash          string                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvoiceRequest) Reset() {
+	*x = InvoiceRequest{}
+	mi := &file_chand_v1_payments_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvoiceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvoiceRequest) ProtoMessage() {}
+
+func (x *InvoiceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_payments_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvoiceRequest.ProtoReflect.Descriptor instead.
+func (*InvoiceRequest) Descriptor() ([]byte, []int) {
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *InvoiceRequest) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
 type DecodeInvoiceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Invoice       string                 `protobuf:"bytes,1,opt,name=invoice,proto3" json:"invoice,omitempty"`
@@ -99,7 +162,7 @@ type DecodeInvoiceRequest struct {
 
 func (x *DecodeInvoiceRequest) Reset() {
 	*x = DecodeInvoiceRequest{}
-	mi := &file_chand_v1_payments_proto_msgTypes[1]
+	mi := &file_chand_v1_payments_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -111,7 +174,7 @@ func (x *DecodeInvoiceRequest) String() string {
 func (*DecodeInvoiceRequest) ProtoMessage() {}
 
 func (x *DecodeInvoiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_payments_proto_msgTypes[1]
+	mi := &file_chand_v1_payments_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -124,7 +187,7 @@ func (x *DecodeInvoiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecodeInvoiceRequest.ProtoReflect.Descriptor instead.
 func (*DecodeInvoiceRequest) Descriptor() ([]byte, []int) {
-	return file_chand_v1_payments_proto_rawDescGZIP(), []int{1}
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *DecodeInvoiceRequest) GetInvoice() string {
@@ -143,15 +206,20 @@ type Invoice struct {
 	Payee   string                 `protobuf:"bytes,5,opt,name=payee,proto3" json:"payee,omitempty"`
 	Created *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created,proto3" json:"created,omitempty"`
 	Expires *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires,proto3" json:"expires,omitempty"`
-	// "open", "paid" or "expired" for own invoices; empty for others'.
-	State         string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// "open", "paid", "expired" or "cancelled" for own invoices; empty for others'.
+	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// Of own invoices: when it was paid or cancelled, what was paid, and what is held of parts that wait for the rest.
+	Settled         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=settled,proto3" json:"settled,omitempty"`
+	Paid            string                 `protobuf:"bytes,10,opt,name=paid,proto3" json:"paid,omitempty"`
+	Held            string                 `protobuf:"bytes,11,opt,name=held,proto3" json:"held,omitempty"`
+	DescriptionHash string                 `protobuf:"bytes,12,opt,name=description_hash,json=descriptionHash,proto3" json:"description_hash,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Invoice) Reset() {
 	*x = Invoice{}
-	mi := &file_chand_v1_payments_proto_msgTypes[2]
+	mi := &file_chand_v1_payments_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -163,7 +231,7 @@ func (x *Invoice) String() string {
 func (*Invoice) ProtoMessage() {}
 
 func (x *Invoice) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_payments_proto_msgTypes[2]
+	mi := &file_chand_v1_payments_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -176,7 +244,7 @@ func (x *Invoice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invoice.ProtoReflect.Descriptor instead.
 func (*Invoice) Descriptor() ([]byte, []int) {
-	return file_chand_v1_payments_proto_rawDescGZIP(), []int{2}
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Invoice) GetInvoice() string {
@@ -235,24 +303,57 @@ func (x *Invoice) GetState() string {
 	return ""
 }
 
+func (x *Invoice) GetSettled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Settled
+	}
+	return nil
+}
+
+func (x *Invoice) GetPaid() string {
+	if x != nil {
+		return x.Paid
+	}
+	return ""
+}
+
+func (x *Invoice) GetHeld() string {
+	if x != nil {
+		return x.Held
+	}
+	return ""
+}
+
+func (x *Invoice) GetDescriptionHash() string {
+	if x != nil {
+		return x.DescriptionHash
+	}
+	return ""
+}
+
 type PayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An invoice, or to and amount (payment without invoice: the payer draws the preimage), never both.
+	// An invoice, or to and amount (payment without invoice: the payer draws the preimage). With an invoice that names no amount, amount
+	// says it.
 	Invoice string `protobuf:"bytes,1,opt,name=invoice,proto3" json:"invoice,omitempty"`
 	To      string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
 	Amount  string `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`
-	// Most to pay for forwarding. Empty: the daemon's own setting.
+	// Most to pay to others, for forwarding and for keeping locks open together. Empty: the daemon's own setting.
 	MaxFee string `protobuf:"bytes,4,opt,name=max_fee,json=maxFee,proto3" json:"max_fee,omitempty"`
-	// How long to wait for the outcome. 0: the daemon's own setting.
+	// How long new ways are tried, and how long to wait for the outcome. What is locked by then goes on. 0: the daemon's own setting.
 	TimeoutSeconds uint32 `protobuf:"varint,5,opt,name=timeout_seconds,json=timeoutSeconds,proto3" json:"timeout_seconds,omitempty"`
 	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// For the payee of a payment without invoice.
+	Memo string `protobuf:"bytes,7,opt,name=memo,proto3" json:"memo,omitempty"`
+	// Most parts at once. 0: the daemon's own setting.
+	MaxParts      uint32 `protobuf:"varint,8,opt,name=max_parts,json=maxParts,proto3" json:"max_parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PayRequest) Reset() {
 	*x = PayRequest{}
-	mi := &file_chand_v1_payments_proto_msgTypes[3]
+	mi := &file_chand_v1_payments_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +365,7 @@ func (x *PayRequest) String() string {
 func (*PayRequest) ProtoMessage() {}
 
 func (x *PayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_payments_proto_msgTypes[3]
+	mi := &file_chand_v1_payments_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +378,7 @@ func (x *PayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PayRequest.ProtoReflect.Descriptor instead.
 func (*PayRequest) Descriptor() ([]byte, []int) {
-	return file_chand_v1_payments_proto_rawDescGZIP(), []int{3}
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PayRequest) GetInvoice() string {
@@ -322,6 +423,380 @@ func (x *PayRequest) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *PayRequest) GetMemo() string {
+	if x != nil {
+		return x.Memo
+	}
+	return ""
+}
+
+func (x *PayRequest) GetMaxParts() uint32 {
+	if x != nil {
+		return x.MaxParts
+	}
+	return 0
+}
+
+type RebalanceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ids of own channels: the money leaves over out and comes home over in.
+	Out            string `protobuf:"bytes,1,opt,name=out,proto3" json:"out,omitempty"`
+	In             string `protobuf:"bytes,2,opt,name=in,proto3" json:"in,omitempty"`
+	Amount         string `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	MaxFee         string `protobuf:"bytes,4,opt,name=max_fee,json=maxFee,proto3" json:"max_fee,omitempty"`
+	TimeoutSeconds uint32 `protobuf:"varint,5,opt,name=timeout_seconds,json=timeoutSeconds,proto3" json:"timeout_seconds,omitempty"`
+	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RebalanceRequest) Reset() {
+	*x = RebalanceRequest{}
+	mi := &file_chand_v1_payments_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceRequest) ProtoMessage() {}
+
+func (x *RebalanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_payments_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceRequest.ProtoReflect.Descriptor instead.
+func (*RebalanceRequest) Descriptor() ([]byte, []int) {
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RebalanceRequest) GetOut() string {
+	if x != nil {
+		return x.Out
+	}
+	return ""
+}
+
+func (x *RebalanceRequest) GetIn() string {
+	if x != nil {
+		return x.In
+	}
+	return ""
+}
+
+func (x *RebalanceRequest) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *RebalanceRequest) GetMaxFee() string {
+	if x != nil {
+		return x.MaxFee
+	}
+	return ""
+}
+
+func (x *RebalanceRequest) GetTimeoutSeconds() uint32 {
+	if x != nil {
+		return x.TimeoutSeconds
+	}
+	return 0
+}
+
+func (x *RebalanceRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type PaymentPlan struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	To     string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	Amount string                 `protobuf:"bytes,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	// Paid if the payment succeeds.
+	Fee string `protobuf:"bytes,3,opt,name=fee,proto3" json:"fee,omitempty"`
+	// Paid for keeping locks open, in any case.
+	Reserve string `protobuf:"bytes,4,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	// The limit for both together.
+	MaxFee string `protobuf:"bytes,5,opt,name=max_fee,json=maxFee,proto3" json:"max_fee,omitempty"`
+	// Probability, 0 to 1, that all parts get through at the first try, as far as is known here.
+	Odds          float64     `protobuf:"fixed64,6,opt,name=odds,proto3" json:"odds,omitempty"`
+	Parts         []*PlanPart `protobuf:"bytes,7,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PaymentPlan) Reset() {
+	*x = PaymentPlan{}
+	mi := &file_chand_v1_payments_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PaymentPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PaymentPlan) ProtoMessage() {}
+
+func (x *PaymentPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_payments_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PaymentPlan.ProtoReflect.Descriptor instead.
+func (*PaymentPlan) Descriptor() ([]byte, []int) {
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PaymentPlan) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *PaymentPlan) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *PaymentPlan) GetFee() string {
+	if x != nil {
+		return x.Fee
+	}
+	return ""
+}
+
+func (x *PaymentPlan) GetReserve() string {
+	if x != nil {
+		return x.Reserve
+	}
+	return ""
+}
+
+func (x *PaymentPlan) GetMaxFee() string {
+	if x != nil {
+		return x.MaxFee
+	}
+	return ""
+}
+
+func (x *PaymentPlan) GetOdds() float64 {
+	if x != nil {
+		return x.Odds
+	}
+	return 0
+}
+
+func (x *PaymentPlan) GetParts() []*PlanPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+type PlanPart struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Amount  string                 `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	Fee     string                 `protobuf:"bytes,2,opt,name=fee,proto3" json:"fee,omitempty"`
+	Reserve string                 `protobuf:"bytes,3,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	// When our lock would come back by itself at the latest. Absent: nothing is locked, one signature pays the neighbour.
+	Deadline      *Deadline  `protobuf:"bytes,4,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Odds          float64    `protobuf:"fixed64,5,opt,name=odds,proto3" json:"odds,omitempty"`
+	Hops          []*PlanHop `protobuf:"bytes,6,rep,name=hops,proto3" json:"hops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanPart) Reset() {
+	*x = PlanPart{}
+	mi := &file_chand_v1_payments_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanPart) ProtoMessage() {}
+
+func (x *PlanPart) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_payments_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanPart.ProtoReflect.Descriptor instead.
+func (*PlanPart) Descriptor() ([]byte, []int) {
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PlanPart) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *PlanPart) GetFee() string {
+	if x != nil {
+		return x.Fee
+	}
+	return ""
+}
+
+func (x *PlanPart) GetReserve() string {
+	if x != nil {
+		return x.Reserve
+	}
+	return ""
+}
+
+func (x *PlanPart) GetDeadline() *Deadline {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *PlanPart) GetOdds() float64 {
+	if x != nil {
+		return x.Odds
+	}
+	return 0
+}
+
+func (x *PlanPart) GetHops() []*PlanHop {
+	if x != nil {
+		return x.Hops
+	}
+	return nil
+}
+
+type PlanHop struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node at the end of the channel.
+	Node    string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// What the channel carries; fee and reserve are what the node keeps for passing it on.
+	Amount        string    `protobuf:"bytes,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	Fee           string    `protobuf:"bytes,4,opt,name=fee,proto3" json:"fee,omitempty"`
+	Reserve       string    `protobuf:"bytes,5,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	Deadline      *Deadline `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Odds          float64   `protobuf:"fixed64,7,opt,name=odds,proto3" json:"odds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanHop) Reset() {
+	*x = PlanHop{}
+	mi := &file_chand_v1_payments_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanHop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanHop) ProtoMessage() {}
+
+func (x *PlanHop) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_payments_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanHop.ProtoReflect.Descriptor instead.
+func (*PlanHop) Descriptor() ([]byte, []int) {
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PlanHop) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *PlanHop) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *PlanHop) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *PlanHop) GetFee() string {
+	if x != nil {
+		return x.Fee
+	}
+	return ""
+}
+
+func (x *PlanHop) GetReserve() string {
+	if x != nil {
+		return x.Reserve
+	}
+	return ""
+}
+
+func (x *PlanHop) GetDeadline() *Deadline {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *PlanHop) GetOdds() float64 {
+	if x != nil {
+		return x.Odds
+	}
+	return 0
+}
+
 type GetPaymentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One of the two.
@@ -333,7 +808,7 @@ type GetPaymentRequest struct {
 
 func (x *GetPaymentRequest) Reset() {
 	*x = GetPaymentRequest{}
-	mi := &file_chand_v1_payments_proto_msgTypes[4]
+	mi := &file_chand_v1_payments_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +820,7 @@ func (x *GetPaymentRequest) String() string {
 func (*GetPaymentRequest) ProtoMessage() {}
 
 func (x *GetPaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_payments_proto_msgTypes[4]
+	mi := &file_chand_v1_payments_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +833,7 @@ func (x *GetPaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPaymentRequest.ProtoReflect.Descriptor instead.
 func (*GetPaymentRequest) Descriptor() ([]byte, []int) {
-	return file_chand_v1_payments_proto_rawDescGZIP(), []int{4}
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPaymentRequest) GetHash() string {
@@ -387,7 +862,7 @@ type ListPaymentsRequest struct {
 
 func (x *ListPaymentsRequest) Reset() {
 	*x = ListPaymentsRequest{}
-	mi := &file_chand_v1_payments_proto_msgTypes[5]
+	mi := &file_chand_v1_payments_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +874,7 @@ func (x *ListPaymentsRequest) String() string {
 func (*ListPaymentsRequest) ProtoMessage() {}
 
 func (x *ListPaymentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_payments_proto_msgTypes[5]
+	mi := &file_chand_v1_payments_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +887,7 @@ func (x *ListPaymentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPaymentsRequest.ProtoReflect.Descriptor instead.
 func (*ListPaymentsRequest) Descriptor() ([]byte, []int) {
-	return file_chand_v1_payments_proto_rawDescGZIP(), []int{5}
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListPaymentsRequest) GetLimit() uint32 {
@@ -439,7 +914,7 @@ type ListPaymentsResponse struct {
 
 func (x *ListPaymentsResponse) Reset() {
 	*x = ListPaymentsResponse{}
-	mi := &file_chand_v1_payments_proto_msgTypes[6]
+	mi := &file_chand_v1_payments_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +926,7 @@ func (x *ListPaymentsResponse) String() string {
 func (*ListPaymentsResponse) ProtoMessage() {}
 
 func (x *ListPaymentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_payments_proto_msgTypes[6]
+	mi := &file_chand_v1_payments_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +939,7 @@ func (x *ListPaymentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPaymentsResponse.ProtoReflect.Descriptor instead.
 func (*ListPaymentsResponse) Descriptor() ([]byte, []int) {
-	return file_chand_v1_payments_proto_rawDescGZIP(), []int{6}
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListPaymentsResponse) GetPayments() []*Payment {
@@ -486,8 +961,8 @@ type Payment struct {
 	Hash  string                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
 	// "sent", "received" or "forwarded".
 	Direction string `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"`
-	// "pending", "succeeded", "failed" or "unknown" (the daemon can't tell yet; the money is either paid or comes back by
-	// the deadline; do not pay again).
+	// "pending", "succeeded", "failed" or "unknown" (what the daemon has can't tell whether the money is with the payee; state_text says what
+	// decides it; do not pay again).
 	State     string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	StateText string `protobuf:"bytes,4,opt,name=state_text,json=stateText,proto3" json:"state_text,omitempty"`
 	Amount    string `protobuf:"bytes,5,opt,name=amount,proto3" json:"amount,omitempty"`
@@ -506,13 +981,25 @@ type Payment struct {
 	// When it comes back by itself, while pending or unknown.
 	Deadline       *Deadline `protobuf:"bytes,14,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	IdempotencyKey string    `protobuf:"bytes,15,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Paid to others (sent) or earned (forwarded) for keeping locks open, whether or not they were settled.
+	Reserve string `protobuf:"bytes,16,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	// Locks that are out, and those that were paid once it succeeded.
+	Parts []*PaymentPart `protobuf:"bytes,17,rep,name=parts,proto3" json:"parts,omitempty"`
+	// Parts that were signed in all.
+	Tries uint32 `protobuf:"varint,18,opt,name=tries,proto3" json:"tries,omitempty"`
+	// Limit for fee and reserve together.
+	MaxFee string `protobuf:"bytes,19,opt,name=max_fee,json=maxFee,proto3" json:"max_fee,omitempty"`
+	// When the payer asked to try no more.
+	Cancelled *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	// The invoice that it pays. Empty: without one.
+	Invoice       string `protobuf:"bytes,21,opt,name=invoice,proto3" json:"invoice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Payment) Reset() {
 	*x = Payment{}
-	mi := &file_chand_v1_payments_proto_msgTypes[7]
+	mi := &file_chand_v1_payments_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +1011,7 @@ func (x *Payment) String() string {
 func (*Payment) ProtoMessage() {}
 
 func (x *Payment) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_payments_proto_msgTypes[7]
+	mi := &file_chand_v1_payments_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +1024,7 @@ func (x *Payment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payment.ProtoReflect.Descriptor instead.
 func (*Payment) Descriptor() ([]byte, []int) {
-	return file_chand_v1_payments_proto_rawDescGZIP(), []int{7}
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Payment) GetHash() string {
@@ -645,11 +1132,148 @@ func (x *Payment) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *Payment) GetReserve() string {
+	if x != nil {
+		return x.Reserve
+	}
+	return ""
+}
+
+func (x *Payment) GetParts() []*PaymentPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Payment) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *Payment) GetMaxFee() string {
+	if x != nil {
+		return x.MaxFee
+	}
+	return ""
+}
+
+func (x *Payment) GetCancelled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Cancelled
+	}
+	return nil
+}
+
+func (x *Payment) GetInvoice() string {
+	if x != nil {
+		return x.Invoice
+	}
+	return ""
+}
+
+type PaymentPart struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Amount  string                 `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	Fee     string                 `protobuf:"bytes,2,opt,name=fee,proto3" json:"fee,omitempty"`
+	Reserve string                 `protobuf:"bytes,3,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	// Own channel, and nodes on the way.
+	Channel string   `protobuf:"bytes,4,opt,name=channel,proto3" json:"channel,omitempty"`
+	Route   []string `protobuf:"bytes,5,rep,name=route,proto3" json:"route,omitempty"`
+	// When the lock comes back by itself, while the payment is under way.
+	Deadline *Deadline `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// The lock is not in the channel any more after a loss of data.
+	Lost          bool `protobuf:"varint,7,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PaymentPart) Reset() {
+	*x = PaymentPart{}
+	mi := &file_chand_v1_payments_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PaymentPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PaymentPart) ProtoMessage() {}
+
+func (x *PaymentPart) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_payments_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PaymentPart.ProtoReflect.Descriptor instead.
+func (*PaymentPart) Descriptor() ([]byte, []int) {
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PaymentPart) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *PaymentPart) GetFee() string {
+	if x != nil {
+		return x.Fee
+	}
+	return ""
+}
+
+func (x *PaymentPart) GetReserve() string {
+	if x != nil {
+		return x.Reserve
+	}
+	return ""
+}
+
+func (x *PaymentPart) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *PaymentPart) GetRoute() []string {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+func (x *PaymentPart) GetDeadline() *Deadline {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *PaymentPart) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
 type PaymentFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Peer id of the node that refused. Empty: this one.
 	Hop string `protobuf:"bytes,1,opt,name=hop,proto3" json:"hop,omitempty"`
-	// Stable word of the rule: "insufficient_balance", "no_route", "fee_too_low".
+	// Stable word of the rule: "no_route", "fee_too_high", "cancelled" here; "fee_insufficient", "temporary_channel_failure" at a hop.
 	Rule          string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
 	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
 	Next          string `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
@@ -659,7 +1283,7 @@ type PaymentFailure struct {
 
 func (x *PaymentFailure) Reset() {
 	*x = PaymentFailure{}
-	mi := &file_chand_v1_payments_proto_msgTypes[8]
+	mi := &file_chand_v1_payments_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +1295,7 @@ func (x *PaymentFailure) String() string {
 func (*PaymentFailure) ProtoMessage() {}
 
 func (x *PaymentFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_payments_proto_msgTypes[8]
+	mi := &file_chand_v1_payments_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +1308,7 @@ func (x *PaymentFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PaymentFailure.ProtoReflect.Descriptor instead.
 func (*PaymentFailure) Descriptor() ([]byte, []int) {
-	return file_chand_v1_payments_proto_rawDescGZIP(), []int{8}
+	return file_chand_v1_payments_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PaymentFailure) GetHop() string {
@@ -719,14 +1343,18 @@ var File_chand_v1_payments_proto protoreflect.FileDescriptor
 
 const file_chand_v1_payments_proto_rawDesc = "" +
 	"\n" +
-	"\x17chand/v1/payments.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15chand/v1/common.proto\"\x92\x01\n" +
+	"\x17chand/v1/payments.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15chand/v1/common.proto\"\xd7\x01\n" +
 	"\x14CreateInvoiceRequest\x12\x16\n" +
 	"\x06amount\x18\x01 \x01(\tR\x06amount\x12\x12\n" +
 	"\x04memo\x18\x02 \x01(\tR\x04memo\x12%\n" +
 	"\x0eexpiry_seconds\x18\x03 \x01(\rR\rexpirySeconds\x12'\n" +
-	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"0\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12\x18\n" +
+	"\aprivate\x18\x05 \x01(\bR\aprivate\x12)\n" +
+	"\x10description_hash\x18\x06 \x01(\tR\x0fdescriptionHash\"$\n" +
+	"\x0eInvoiceRequest\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\"0\n" +
 	"\x14DecodeInvoiceRequest\x12\x18\n" +
-	"\ainvoice\x18\x01 \x01(\tR\ainvoice\"\xfb\x01\n" +
+	"\ainvoice\x18\x01 \x01(\tR\ainvoice\"\x84\x03\n" +
 	"\aInvoice\x12\x18\n" +
 	"\ainvoice\x18\x01 \x01(\tR\ainvoice\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x16\n" +
@@ -735,7 +1363,12 @@ const file_chand_v1_payments_proto_rawDesc = "" +
 	"\x05payee\x18\x05 \x01(\tR\x05payee\x124\n" +
 	"\acreated\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
 	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x14\n" +
-	"\x05state\x18\b \x01(\tR\x05state\"\xb9\x01\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x124\n" +
+	"\asettled\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\asettled\x12\x12\n" +
+	"\x04paid\x18\n" +
+	" \x01(\tR\x04paid\x12\x12\n" +
+	"\x04held\x18\v \x01(\tR\x04held\x12)\n" +
+	"\x10description_hash\x18\f \x01(\tR\x0fdescriptionHash\"\xea\x01\n" +
 	"\n" +
 	"PayRequest\x12\x18\n" +
 	"\ainvoice\x18\x01 \x01(\tR\ainvoice\x12\x0e\n" +
@@ -743,7 +1376,39 @@ const file_chand_v1_payments_proto_rawDesc = "" +
 	"\x06amount\x18\x03 \x01(\tR\x06amount\x12\x17\n" +
 	"\amax_fee\x18\x04 \x01(\tR\x06maxFee\x12'\n" +
 	"\x0ftimeout_seconds\x18\x05 \x01(\rR\x0etimeoutSeconds\x12'\n" +
-	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\"P\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\x12\x12\n" +
+	"\x04memo\x18\a \x01(\tR\x04memo\x12\x1b\n" +
+	"\tmax_parts\x18\b \x01(\rR\bmaxParts\"\xb7\x01\n" +
+	"\x10RebalanceRequest\x12\x10\n" +
+	"\x03out\x18\x01 \x01(\tR\x03out\x12\x0e\n" +
+	"\x02in\x18\x02 \x01(\tR\x02in\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\tR\x06amount\x12\x17\n" +
+	"\amax_fee\x18\x04 \x01(\tR\x06maxFee\x12'\n" +
+	"\x0ftimeout_seconds\x18\x05 \x01(\rR\x0etimeoutSeconds\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\"\xb8\x01\n" +
+	"\vPaymentPlan\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\tR\x06amount\x12\x10\n" +
+	"\x03fee\x18\x03 \x01(\tR\x03fee\x12\x18\n" +
+	"\areserve\x18\x04 \x01(\tR\areserve\x12\x17\n" +
+	"\amax_fee\x18\x05 \x01(\tR\x06maxFee\x12\x12\n" +
+	"\x04odds\x18\x06 \x01(\x01R\x04odds\x12(\n" +
+	"\x05parts\x18\a \x03(\v2\x12.chand.v1.PlanPartR\x05parts\"\xb9\x01\n" +
+	"\bPlanPart\x12\x16\n" +
+	"\x06amount\x18\x01 \x01(\tR\x06amount\x12\x10\n" +
+	"\x03fee\x18\x02 \x01(\tR\x03fee\x12\x18\n" +
+	"\areserve\x18\x03 \x01(\tR\areserve\x12.\n" +
+	"\bdeadline\x18\x04 \x01(\v2\x12.chand.v1.DeadlineR\bdeadline\x12\x12\n" +
+	"\x04odds\x18\x05 \x01(\x01R\x04odds\x12%\n" +
+	"\x04hops\x18\x06 \x03(\v2\x11.chand.v1.PlanHopR\x04hops\"\xbf\x01\n" +
+	"\aPlanHop\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\tR\x06amount\x12\x10\n" +
+	"\x03fee\x18\x04 \x01(\tR\x03fee\x12\x18\n" +
+	"\areserve\x18\x05 \x01(\tR\areserve\x12.\n" +
+	"\bdeadline\x18\x06 \x01(\v2\x12.chand.v1.DeadlineR\bdeadline\x12\x12\n" +
+	"\x04odds\x18\a \x01(\x01R\x04odds\"P\n" +
 	"\x11GetPaymentRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12'\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"J\n" +
@@ -753,7 +1418,7 @@ const file_chand_v1_payments_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"m\n" +
 	"\x14ListPaymentsResponse\x12-\n" +
 	"\bpayments\x18\x01 \x03(\v2\x11.chand.v1.PaymentR\bpayments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xed\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb7\x05\n" +
 	"\aPayment\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x14\n" +
@@ -771,16 +1436,37 @@ const file_chand_v1_payments_proto_rawDesc = "" +
 	"\x04memo\x18\f \x01(\tR\x04memo\x12\x14\n" +
 	"\x05route\x18\r \x03(\tR\x05route\x12.\n" +
 	"\bdeadline\x18\x0e \x01(\v2\x12.chand.v1.DeadlineR\bdeadline\x12'\n" +
-	"\x0fidempotency_key\x18\x0f \x01(\tR\x0eidempotencyKey\"^\n" +
+	"\x0fidempotency_key\x18\x0f \x01(\tR\x0eidempotencyKey\x12\x18\n" +
+	"\areserve\x18\x10 \x01(\tR\areserve\x12+\n" +
+	"\x05parts\x18\x11 \x03(\v2\x15.chand.v1.PaymentPartR\x05parts\x12\x14\n" +
+	"\x05tries\x18\x12 \x01(\rR\x05tries\x12\x17\n" +
+	"\amax_fee\x18\x13 \x01(\tR\x06maxFee\x128\n" +
+	"\tcancelled\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tcancelled\x12\x18\n" +
+	"\ainvoice\x18\x15 \x01(\tR\ainvoice\"\xc5\x01\n" +
+	"\vPaymentPart\x12\x16\n" +
+	"\x06amount\x18\x01 \x01(\tR\x06amount\x12\x10\n" +
+	"\x03fee\x18\x02 \x01(\tR\x03fee\x12\x18\n" +
+	"\areserve\x18\x03 \x01(\tR\areserve\x12\x18\n" +
+	"\achannel\x18\x04 \x01(\tR\achannel\x12\x14\n" +
+	"\x05route\x18\x05 \x03(\tR\x05route\x12.\n" +
+	"\bdeadline\x18\x06 \x01(\v2\x12.chand.v1.DeadlineR\bdeadline\x12\x12\n" +
+	"\x04lost\x18\a \x01(\bR\x04lost\"^\n" +
 	"\x0ePaymentFailure\x12\x10\n" +
 	"\x03hop\x18\x01 \x01(\tR\x03hop\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x12\n" +
-	"\x04next\x18\x04 \x01(\tR\x04next2\xc0\x02\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next2\xa8\x05\n" +
 	"\bPayments\x12B\n" +
 	"\rCreateInvoice\x12\x1e.chand.v1.CreateInvoiceRequest\x1a\x11.chand.v1.Invoice\x12B\n" +
-	"\rDecodeInvoice\x12\x1e.chand.v1.DecodeInvoiceRequest\x1a\x11.chand.v1.Invoice\x12.\n" +
-	"\x03Pay\x12\x14.chand.v1.PayRequest\x1a\x11.chand.v1.Payment\x125\n" +
+	"\rDecodeInvoice\x12\x1e.chand.v1.DecodeInvoiceRequest\x1a\x11.chand.v1.Invoice\x129\n" +
+	"\n" +
+	"GetInvoice\x12\x18.chand.v1.InvoiceRequest\x1a\x11.chand.v1.Invoice\x12<\n" +
+	"\rCancelInvoice\x12\x18.chand.v1.InvoiceRequest\x1a\x11.chand.v1.Invoice\x12.\n" +
+	"\x03Pay\x12\x14.chand.v1.PayRequest\x1a\x11.chand.v1.Payment\x123\n" +
+	"\x04Plan\x12\x14.chand.v1.PayRequest\x1a\x15.chand.v1.PaymentPlan\x128\n" +
+	"\x06Cancel\x12\x1b.chand.v1.GetPaymentRequest\x1a\x11.chand.v1.Payment\x12:\n" +
+	"\tRebalance\x12\x1a.chand.v1.RebalanceRequest\x1a\x11.chand.v1.Payment\x12B\n" +
+	"\rPlanRebalance\x12\x1a.chand.v1.RebalanceRequest\x1a\x15.chand.v1.PaymentPlan\x125\n" +
 	"\x03Get\x12\x1b.chand.v1.GetPaymentRequest\x1a\x11.chand.v1.Payment\x12E\n" +
 	"\x04List\x12\x1d.chand.v1.ListPaymentsRequest\x1a\x1e.chand.v1.ListPaymentsResponseB<Z:github.com/eschaton-network/chand/rpc/gen/chand/v1;chandv1b\x06proto3"
 
@@ -796,43 +1482,69 @@ func file_chand_v1_payments_proto_rawDescGZIP() []byte {
 	return file_chand_v1_payments_proto_rawDescData
 }
 
-var file_chand_v1_payments_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_chand_v1_payments_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_chand_v1_payments_proto_goTypes = []any{
 	(*CreateInvoiceRequest)(nil),  // 0: chand.v1.CreateInvoiceRequest
-	(*DecodeInvoiceRequest)(nil),  // 1: chand.v1.DecodeInvoiceRequest
-	(*Invoice)(nil),               // 2: chand.v1.Invoice
-	(*PayRequest)(nil),            // 3: chand.v1.PayRequest
-	(*GetPaymentRequest)(nil),     // 4: chand.v1.GetPaymentRequest
-	(*ListPaymentsRequest)(nil),   // 5: chand.v1.ListPaymentsRequest
-	(*ListPaymentsResponse)(nil),  // 6: chand.v1.ListPaymentsResponse
-	(*Payment)(nil),               // 7: chand.v1.Payment
-	(*PaymentFailure)(nil),        // 8: chand.v1.PaymentFailure
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(*Deadline)(nil),              // 10: chand.v1.Deadline
+	(*InvoiceRequest)(nil),        // 1: chand.v1.InvoiceRequest
+	(*DecodeInvoiceRequest)(nil),  // 2: chand.v1.DecodeInvoiceRequest
+	(*Invoice)(nil),               // 3: chand.v1.Invoice
+	(*PayRequest)(nil),            // 4: chand.v1.PayRequest
+	(*RebalanceRequest)(nil),      // 5: chand.v1.RebalanceRequest
+	(*PaymentPlan)(nil),           // 6: chand.v1.PaymentPlan
+	(*PlanPart)(nil),              // 7: chand.v1.PlanPart
+	(*PlanHop)(nil),               // 8: chand.v1.PlanHop
+	(*GetPaymentRequest)(nil),     // 9: chand.v1.GetPaymentRequest
+	(*ListPaymentsRequest)(nil),   // 10: chand.v1.ListPaymentsRequest
+	(*ListPaymentsResponse)(nil),  // 11: chand.v1.ListPaymentsResponse
+	(*Payment)(nil),               // 12: chand.v1.Payment
+	(*PaymentPart)(nil),           // 13: chand.v1.PaymentPart
+	(*PaymentFailure)(nil),        // 14: chand.v1.PaymentFailure
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*Deadline)(nil),              // 16: chand.v1.Deadline
 }
 var file_chand_v1_payments_proto_depIdxs = []int32{
-	9,  // 0: chand.v1.Invoice.created:type_name -> google.protobuf.Timestamp
-	9,  // 1: chand.v1.Invoice.expires:type_name -> google.protobuf.Timestamp
-	7,  // 2: chand.v1.ListPaymentsResponse.payments:type_name -> chand.v1.Payment
-	8,  // 3: chand.v1.Payment.failure:type_name -> chand.v1.PaymentFailure
-	9,  // 4: chand.v1.Payment.created:type_name -> google.protobuf.Timestamp
-	9,  // 5: chand.v1.Payment.settled:type_name -> google.protobuf.Timestamp
-	10, // 6: chand.v1.Payment.deadline:type_name -> chand.v1.Deadline
-	0,  // 7: chand.v1.Payments.CreateInvoice:input_type -> chand.v1.CreateInvoiceRequest
-	1,  // 8: chand.v1.Payments.DecodeInvoice:input_type -> chand.v1.DecodeInvoiceRequest
-	3,  // 9: chand.v1.Payments.Pay:input_type -> chand.v1.PayRequest
-	4,  // 10: chand.v1.Payments.Get:input_type -> chand.v1.GetPaymentRequest
-	5,  // 11: chand.v1.Payments.List:input_type -> chand.v1.ListPaymentsRequest
-	2,  // 12: chand.v1.Payments.CreateInvoice:output_type -> chand.v1.Invoice
-	2,  // 13: chand.v1.Payments.DecodeInvoice:output_type -> chand.v1.Invoice
-	7,  // 14: chand.v1.Payments.Pay:output_type -> chand.v1.Payment
-	7,  // 15: chand.v1.Payments.Get:output_type -> chand.v1.Payment
-	6,  // 16: chand.v1.Payments.List:output_type -> chand.v1.ListPaymentsResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	15, // 0: chand.v1.Invoice.created:type_name -> google.protobuf.Timestamp
+	15, // 1: chand.v1.Invoice.expires:type_name -> google.protobuf.Timestamp
+	15, // 2: chand.v1.Invoice.settled:type_name -> google.protobuf.Timestamp
+	7,  // 3: chand.v1.PaymentPlan.parts:type_name -> chand.v1.PlanPart
+	16, // 4: chand.v1.PlanPart.deadline:type_name -> chand.v1.Deadline
+	8,  // 5: chand.v1.PlanPart.hops:type_name -> chand.v1.PlanHop
+	16, // 6: chand.v1.PlanHop.deadline:type_name -> chand.v1.Deadline
+	12, // 7: chand.v1.ListPaymentsResponse.payments:type_name -> chand.v1.Payment
+	14, // 8: chand.v1.Payment.failure:type_name -> chand.v1.PaymentFailure
+	15, // 9: chand.v1.Payment.created:type_name -> google.protobuf.Timestamp
+	15, // 10: chand.v1.Payment.settled:type_name -> google.protobuf.Timestamp
+	16, // 11: chand.v1.Payment.deadline:type_name -> chand.v1.Deadline
+	13, // 12: chand.v1.Payment.parts:type_name -> chand.v1.PaymentPart
+	15, // 13: chand.v1.Payment.cancelled:type_name -> google.protobuf.Timestamp
+	16, // 14: chand.v1.PaymentPart.deadline:type_name -> chand.v1.Deadline
+	0,  // 15: chand.v1.Payments.CreateInvoice:input_type -> chand.v1.CreateInvoiceRequest
+	2,  // 16: chand.v1.Payments.DecodeInvoice:input_type -> chand.v1.DecodeInvoiceRequest
+	1,  // 17: chand.v1.Payments.GetInvoice:input_type -> chand.v1.InvoiceRequest
+	1,  // 18: chand.v1.Payments.CancelInvoice:input_type -> chand.v1.InvoiceRequest
+	4,  // 19: chand.v1.Payments.Pay:input_type -> chand.v1.PayRequest
+	4,  // 20: chand.v1.Payments.Plan:input_type -> chand.v1.PayRequest
+	9,  // 21: chand.v1.Payments.Cancel:input_type -> chand.v1.GetPaymentRequest
+	5,  // 22: chand.v1.Payments.Rebalance:input_type -> chand.v1.RebalanceRequest
+	5,  // 23: chand.v1.Payments.PlanRebalance:input_type -> chand.v1.RebalanceRequest
+	9,  // 24: chand.v1.Payments.Get:input_type -> chand.v1.GetPaymentRequest
+	10, // 25: chand.v1.Payments.List:input_type -> chand.v1.ListPaymentsRequest
+	3,  // 26: chand.v1.Payments.CreateInvoice:output_type -> chand.v1.Invoice
+	3,  // 27: chand.v1.Payments.DecodeInvoice:output_type -> chand.v1.Invoice
+	3,  // 28: chand.v1.Payments.GetInvoice:output_type -> chand.v1.Invoice
+	3,  // 29: chand.v1.Payments.CancelInvoice:output_type -> chand.v1.Invoice
+	12, // 30: chand.v1.Payments.Pay:output_type -> chand.v1.Payment
+	6,  // 31: chand.v1.Payments.Plan:output_type -> chand.v1.PaymentPlan
+	12, // 32: chand.v1.Payments.Cancel:output_type -> chand.v1.Payment
+	12, // 33: chand.v1.Payments.Rebalance:output_type -> chand.v1.Payment
+	6,  // 34: chand.v1.Payments.PlanRebalance:output_type -> chand.v1.PaymentPlan
+	12, // 35: chand.v1.Payments.Get:output_type -> chand.v1.Payment
+	11, // 36: chand.v1.Payments.List:output_type -> chand.v1.ListPaymentsResponse
+	26, // [26:37] is the sub-list for method output_type
+	15, // [15:26] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_chand_v1_payments_proto_init() }
@@ -847,7 +1559,7 @@ func file_chand_v1_payments_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chand_v1_payments_proto_rawDesc), len(file_chand_v1_payments_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,8 +37,20 @@ const (
 	PaymentsCreateInvoiceProcedure = "/chand.v1.Payments/CreateInvoice"
 	// PaymentsDecodeInvoiceProcedure is the fully-qualified name of the Payments's DecodeInvoice RPC.
 	PaymentsDecodeInvoiceProcedure = "/chand.v1.Payments/DecodeInvoice"
+	// PaymentsGetInvoiceProcedure is the fully-qualified name of the Payments's GetInvoice RPC.
+	PaymentsGetInvoiceProcedure = "/chand.v1.Payments/GetInvoice"
+	// PaymentsCancelInvoiceProcedure is the fully-qualified name of the Payments's CancelInvoice RPC.
+	PaymentsCancelInvoiceProcedure = "/chand.v1.Payments/CancelInvoice"
 	// PaymentsPayProcedure is the fully-qualified name of the Payments's Pay RPC.
 	PaymentsPayProcedure = "/chand.v1.Payments/Pay"
+	// PaymentsPlanProcedure is the fully-qualified name of the Payments's Plan RPC.
+	PaymentsPlanProcedure = "/chand.v1.Payments/Plan"
+	// PaymentsCancelProcedure is the fully-qualified name of the Payments's Cancel RPC.
+	PaymentsCancelProcedure = "/chand.v1.Payments/Cancel"
+	// PaymentsRebalanceProcedure is the fully-qualified name of the Payments's Rebalance RPC.
+	PaymentsRebalanceProcedure = "/chand.v1.Payments/Rebalance"
+	// PaymentsPlanRebalanceProcedure is the fully-qualified name of the Payments's PlanRebalance RPC.
+	PaymentsPlanRebalanceProcedure = "/chand.v1.Payments/PlanRebalance"
 	// PaymentsGetProcedure is the fully-qualified name of the Payments's Get RPC.
 	PaymentsGetProcedure = "/chand.v1.Payments/Get"
 	// PaymentsListProcedure is the fully-qualified name of the Payments's List RPC.
@@ -49,9 +61,21 @@ const (
 type PaymentsClient interface {
 	CreateInvoice(context.Context, *v1.CreateInvoiceRequest) (*v1.Invoice, error)
 	DecodeInvoice(context.Context, *v1.DecodeInvoiceRequest) (*v1.Invoice, error)
+	// GetInvoice finds an own invoice, and says what of its parts is held.
+	GetInvoice(context.Context, *v1.InvoiceRequest) (*v1.Invoice, error)
+	// CancelInvoice takes an unpaid own invoice back: it is refused from then on, and parts that are held go back. Again: no change.
+	CancelInvoice(context.Context, *v1.InvoiceRequest) (*v1.Invoice, error)
 	// Pay returns when the outcome is known, or with state "pending" when the time is over: the payment goes on then, and
 	// Get tells how it ended. A payment that failed is a result (state "failed"), not an error.
 	Pay(context.Context, *v1.PayRequest) (*v1.Payment, error)
+	// Plan tells how Pay would make a payment now, or the error that says why it can't. Nothing is saved, signed or locked.
+	Plan(context.Context, *v1.PayRequest) (*v1.PaymentPlan, error)
+	// Cancel stops the tries of a payment. What is locked can't be taken back: the answer tells it and until when. Again: no change.
+	Cancel(context.Context, *v1.GetPaymentRequest) (*v1.Payment, error)
+	// Rebalance moves money between two own channels by a payment to oneself, for what the hops ask. Like Pay otherwise.
+	Rebalance(context.Context, *v1.RebalanceRequest) (*v1.Payment, error)
+	// PlanRebalance is Plan for Rebalance.
+	PlanRebalance(context.Context, *v1.RebalanceRequest) (*v1.PaymentPlan, error)
 	Get(context.Context, *v1.GetPaymentRequest) (*v1.Payment, error)
 	// List gives the newest first.
 	List(context.Context, *v1.ListPaymentsRequest) (*v1.ListPaymentsResponse, error)
@@ -80,10 +104,46 @@ func NewPaymentsClient(httpClient connect.HTTPClient, baseURL string, opts ...co
 			connect.WithSchema(paymentsMethods.ByName("DecodeInvoice")),
 			connect.WithClientOptions(opts...),
 		),
+		getInvoice: connect.NewClient[v1.InvoiceRequest, v1.Invoice](
+			httpClient,
+			baseURL+PaymentsGetInvoiceProcedure,
+			connect.WithSchema(paymentsMethods.ByName("GetInvoice")),
+			connect.WithClientOptions(opts...),
+		),
+		cancelInvoice: connect.NewClient[v1.InvoiceRequest, v1.Invoice](
+			httpClient,
+			baseURL+PaymentsCancelInvoiceProcedure,
+			connect.WithSchema(paymentsMethods.ByName("CancelInvoice")),
+			connect.WithClientOptions(opts...),
+		),
 		pay: connect.NewClient[v1.PayRequest, v1.Payment](
 			httpClient,
 			baseURL+PaymentsPayProcedure,
 			connect.WithSchema(paymentsMethods.ByName("Pay")),
+			connect.WithClientOptions(opts...),
+		),
+		plan: connect.NewClient[v1.PayRequest, v1.PaymentPlan](
+			httpClient,
+			baseURL+PaymentsPlanProcedure,
+			connect.WithSchema(paymentsMethods.ByName("Plan")),
+			connect.WithClientOptions(opts...),
+		),
+		cancel: connect.NewClient[v1.GetPaymentRequest, v1.Payment](
+			httpClient,
+			baseURL+PaymentsCancelProcedure,
+			connect.WithSchema(paymentsMethods.ByName("Cancel")),
+			connect.WithClientOptions(opts...),
+		),
+		rebalance: connect.NewClient[v1.RebalanceRequest, v1.Payment](
+			httpClient,
+			baseURL+PaymentsRebalanceProcedure,
+			connect.WithSchema(paymentsMethods.ByName("Rebalance")),
+			connect.WithClientOptions(opts...),
+		),
+		planRebalance: connect.NewClient[v1.RebalanceRequest, v1.PaymentPlan](
+			httpClient,
+			baseURL+PaymentsPlanRebalanceProcedure,
+			connect.WithSchema(paymentsMethods.ByName("PlanRebalance")),
 			connect.WithClientOptions(opts...),
 		),
 		get: connect.NewClient[v1.GetPaymentRequest, v1.Payment](
@@ -105,7 +165,13 @@ func NewPaymentsClient(httpClient connect.HTTPClient, baseURL string, opts ...co
 type paymentsClient struct {
 	createInvoice *connect.Client[v1.CreateInvoiceRequest, v1.Invoice]
 	decodeInvoice *connect.Client[v1.DecodeInvoiceRequest, v1.Invoice]
+	getInvoice    *connect.Client[v1.InvoiceRequest, v1.Invoice]
+	cancelInvoice *connect.Client[v1.InvoiceRequest, v1.Invoice]
 	pay           *connect.Client[v1.PayRequest, v1.Payment]
+	plan          *connect.Client[v1.PayRequest, v1.PaymentPlan]
+	cancel        *connect.Client[v1.GetPaymentRequest, v1.Payment]
+	rebalance     *connect.Client[v1.RebalanceRequest, v1.Payment]
+	planRebalance *connect.Client[v1.RebalanceRequest, v1.PaymentPlan]
 	get           *connect.Client[v1.GetPaymentRequest, v1.Payment]
 	list          *connect.Client[v1.ListPaymentsRequest, v1.ListPaymentsResponse]
 }
@@ -128,9 +194,63 @@ func (c *paymentsClient) DecodeInvoice(ctx context.Context, req *v1.DecodeInvoic
 	return nil, err
 }
 
+// GetInvoice calls chand.v1.Payments.GetInvoice.
+func (c *paymentsClient) GetInvoice(ctx context.Context, req *v1.InvoiceRequest) (*v1.Invoice, error) {
+	response, err := c.getInvoice.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// CancelInvoice calls chand.v1.Payments.CancelInvoice.
+func (c *paymentsClient) CancelInvoice(ctx context.Context, req *v1.InvoiceRequest) (*v1.Invoice, error) {
+	response, err := c.cancelInvoice.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Pay calls chand.v1.Payments.Pay.
 func (c *paymentsClient) Pay(ctx context.Context, req *v1.PayRequest) (*v1.Payment, error) {
 	response, err := c.pay.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Plan calls chand.v1.Payments.Plan.
+func (c *paymentsClient) Plan(ctx context.Context, req *v1.PayRequest) (*v1.PaymentPlan, error) {
+	response, err := c.plan.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Cancel calls chand.v1.Payments.Cancel.
+func (c *paymentsClient) Cancel(ctx context.Context, req *v1.GetPaymentRequest) (*v1.Payment, error) {
+	response, err := c.cancel.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Rebalance calls chand.v1.Payments.Rebalance.
+func (c *paymentsClient) Rebalance(ctx context.Context, req *v1.RebalanceRequest) (*v1.Payment, error) {
+	response, err := c.rebalance.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// PlanRebalance calls chand.v1.Payments.PlanRebalance.
+func (c *paymentsClient) PlanRebalance(ctx context.Context, req *v1.RebalanceRequest) (*v1.PaymentPlan, error) {
+	response, err := c.planRebalance.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -159,9 +279,21 @@ func (c *paymentsClient) List(ctx context.Context, req *v1.ListPaymentsRequest) 
 type PaymentsHandler interface {
 	CreateInvoice(context.Context, *v1.CreateInvoiceRequest) (*v1.Invoice, error)
 	DecodeInvoice(context.Context, *v1.DecodeInvoiceRequest) (*v1.Invoice, error)
+	// GetInvoice finds an own invoice, and says what of its parts is held.
+	GetInvoice(context.Context, *v1.InvoiceRequest) (*v1.Invoice, error)
+	// CancelInvoice takes an unpaid own invoice back: it is refused from then on, and parts that are held go back. Again: no change.
+	CancelInvoice(context.Context, *v1.InvoiceRequest) (*v1.Invoice, error)
 	// Pay returns when the outcome is known, or with state "pending" when the time is over: the payment goes on then, and
 	// Get tells how it ended. A payment that failed is a result (state "failed"), not an error.
 	Pay(context.Context, *v1.PayRequest) (*v1.Payment, error)
+	// Plan tells how Pay would make a payment now, or the error that says why it can't. Nothing is saved, signed or locked.
+	Plan(context.Context, *v1.PayRequest) (*v1.PaymentPlan, error)
+	// Cancel stops the tries of a payment. What is locked can't be taken back: the answer tells it and until when. Again: no change.
+	Cancel(context.Context, *v1.GetPaymentRequest) (*v1.Payment, error)
+	// Rebalance moves money between two own channels by a payment to oneself, for what the hops ask. Like Pay otherwise.
+	Rebalance(context.Context, *v1.RebalanceRequest) (*v1.Payment, error)
+	// PlanRebalance is Plan for Rebalance.
+	PlanRebalance(context.Context, *v1.RebalanceRequest) (*v1.PaymentPlan, error)
 	Get(context.Context, *v1.GetPaymentRequest) (*v1.Payment, error)
 	// List gives the newest first.
 	List(context.Context, *v1.ListPaymentsRequest) (*v1.ListPaymentsResponse, error)
@@ -186,10 +318,46 @@ func NewPaymentsHandler(svc PaymentsHandler, opts ...connect.HandlerOption) (str
 		connect.WithSchema(paymentsMethods.ByName("DecodeInvoice")),
 		connect.WithHandlerOptions(opts...),
 	)
+	paymentsGetInvoiceHandler := connect.NewUnaryHandlerSimple(
+		PaymentsGetInvoiceProcedure,
+		svc.GetInvoice,
+		connect.WithSchema(paymentsMethods.ByName("GetInvoice")),
+		connect.WithHandlerOptions(opts...),
+	)
+	paymentsCancelInvoiceHandler := connect.NewUnaryHandlerSimple(
+		PaymentsCancelInvoiceProcedure,
+		svc.CancelInvoice,
+		connect.WithSchema(paymentsMethods.ByName("CancelInvoice")),
+		connect.WithHandlerOptions(opts...),
+	)
 	paymentsPayHandler := connect.NewUnaryHandlerSimple(
 		PaymentsPayProcedure,
 		svc.Pay,
 		connect.WithSchema(paymentsMethods.ByName("Pay")),
+		connect.WithHandlerOptions(opts...),
+	)
+	paymentsPlanHandler := connect.NewUnaryHandlerSimple(
+		PaymentsPlanProcedure,
+		svc.Plan,
+		connect.WithSchema(paymentsMethods.ByName("Plan")),
+		connect.WithHandlerOptions(opts...),
+	)
+	paymentsCancelHandler := connect.NewUnaryHandlerSimple(
+		PaymentsCancelProcedure,
+		svc.Cancel,
+		connect.WithSchema(paymentsMethods.ByName("Cancel")),
+		connect.WithHandlerOptions(opts...),
+	)
+	paymentsRebalanceHandler := connect.NewUnaryHandlerSimple(
+		PaymentsRebalanceProcedure,
+		svc.Rebalance,
+		connect.WithSchema(paymentsMethods.ByName("Rebalance")),
+		connect.WithHandlerOptions(opts...),
+	)
+	paymentsPlanRebalanceHandler := connect.NewUnaryHandlerSimple(
+		PaymentsPlanRebalanceProcedure,
+		svc.PlanRebalance,
+		connect.WithSchema(paymentsMethods.ByName("PlanRebalance")),
 		connect.WithHandlerOptions(opts...),
 	)
 	paymentsGetHandler := connect.NewUnaryHandlerSimple(
@@ -210,8 +378,20 @@ func NewPaymentsHandler(svc PaymentsHandler, opts ...connect.HandlerOption) (str
 			paymentsCreateInvoiceHandler.ServeHTTP(w, r)
 		case PaymentsDecodeInvoiceProcedure:
 			paymentsDecodeInvoiceHandler.ServeHTTP(w, r)
+		case PaymentsGetInvoiceProcedure:
+			paymentsGetInvoiceHandler.ServeHTTP(w, r)
+		case PaymentsCancelInvoiceProcedure:
+			paymentsCancelInvoiceHandler.ServeHTTP(w, r)
 		case PaymentsPayProcedure:
 			paymentsPayHandler.ServeHTTP(w, r)
+		case PaymentsPlanProcedure:
+			paymentsPlanHandler.ServeHTTP(w, r)
+		case PaymentsCancelProcedure:
+			paymentsCancelHandler.ServeHTTP(w, r)
+		case PaymentsRebalanceProcedure:
+			paymentsRebalanceHandler.ServeHTTP(w, r)
+		case PaymentsPlanRebalanceProcedure:
+			paymentsPlanRebalanceHandler.ServeHTTP(w, r)
 		case PaymentsGetProcedure:
 			paymentsGetHandler.ServeHTTP(w, r)
 		case PaymentsListProcedure:
@@ -233,8 +413,32 @@ func (UnimplementedPaymentsHandler) DecodeInvoice(context.Context, *v1.DecodeInv
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Payments.DecodeInvoice is not implemented"))
 }
 
+func (UnimplementedPaymentsHandler) GetInvoice(context.Context, *v1.InvoiceRequest) (*v1.Invoice, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Payments.GetInvoice is not implemented"))
+}
+
+func (UnimplementedPaymentsHandler) CancelInvoice(context.Context, *v1.InvoiceRequest) (*v1.Invoice, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Payments.CancelInvoice is not implemented"))
+}
+
 func (UnimplementedPaymentsHandler) Pay(context.Context, *v1.PayRequest) (*v1.Payment, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Payments.Pay is not implemented"))
+}
+
+func (UnimplementedPaymentsHandler) Plan(context.Context, *v1.PayRequest) (*v1.PaymentPlan, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Payments.Plan is not implemented"))
+}
+
+func (UnimplementedPaymentsHandler) Cancel(context.Context, *v1.GetPaymentRequest) (*v1.Payment, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Payments.Cancel is not implemented"))
+}
+
+func (UnimplementedPaymentsHandler) Rebalance(context.Context, *v1.RebalanceRequest) (*v1.Payment, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Payments.Rebalance is not implemented"))
+}
+
+func (UnimplementedPaymentsHandler) PlanRebalance(context.Context, *v1.RebalanceRequest) (*v1.PaymentPlan, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Payments.PlanRebalance is not implemented"))
 }
 
 func (UnimplementedPaymentsHandler) Get(context.Context, *v1.GetPaymentRequest) (*v1.Payment, error) {
