@@ -74,6 +74,7 @@ func command() *cobra.Command {
 		run         func(context.Context, *bench) error
 	}{
 		{"payments", "instant payments over one channel and over a hop", payments},
+		{"open", "channels opened between two daemons", openings},
 		{"ledger", "the ledger: transfers, starts, memory, the cost of a block", ledgerRun},
 		{"stamp", "timestamp requests sealed by a daemon", stamps},
 	} {
@@ -82,7 +83,7 @@ func command() *cobra.Command {
 		if sub.name == "ledger" {
 			cmd.Flags().StringSliceVar(&o.only, "only", nil, "figures to measure, between commas; empty: all")
 		}
-		if sub.name != "stamp" {
+		if sub.name == "ledger" || sub.name == "payments" {
 			cmd.Flags().StringVar(&o.profiles, "profile", "", "folder for processor profiles of the daemons under load; empty: none")
 		}
 		root.AddCommand(cmd)

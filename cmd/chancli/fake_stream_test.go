@@ -25,7 +25,7 @@ func (f fakeStreams) PayMany(ctx context.Context, s *connect.BidiStream[chandv1.
 		var answer chandv1.PayManyResponse
 		for _, p := range m.Payments {
 			o := &chandv1.PaymentOutcome{Tag: p.Tag}
-			if o.Payment, err = (fakePayments{f.fake}).Pay(ctx, p.Pay); err != nil {
+			if o.Payment, err = fakePayments(f).Pay(ctx, p.Pay); err != nil {
 				o.Error = rpc.Detail(err)
 			}
 			answer.Outcomes = append(answer.Outcomes, o)

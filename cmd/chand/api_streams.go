@@ -118,7 +118,7 @@ func (a streamsAPI) payOne(ctx context.Context, p *chandv1.TaggedPayment) *chand
 	if q == nil {
 		q = new(chandv1.PayRequest) // refused for what it lacks
 	}
-	done, err := paymentsAPI{a.d}.Pay(ctx, q)
+	done, err := paymentsAPI(a).Pay(ctx, q)
 	if err != nil {
 		return &chandv1.PaymentOutcome{Tag: p.GetTag(), Error: rpc.Detail(err)}
 	}
