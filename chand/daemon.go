@@ -49,6 +49,9 @@ type Config struct {
 	// TowerServe makes this daemon a watchtower for others, at TowerPrice for a contract and a thousand blocks (0: nothing).
 	TowerServe bool
 	TowerPrice types.Amount
+	// WarnBlocks is how many blocks before this daemon acts on an open lock by itself it says so (event deadline.near). 0: as many as it
+	// may be down.
+	WarnBlocks uint32
 	// TowerEvery is after how many updates of a channel the watchtowers in use get its newest version before the next block. 0: each block only.
 	TowerEvery uint32
 	// RenewAt is the version number from which on a channel begins a new epoch. 0: shortly before the last one.

@@ -52,6 +52,13 @@ func (p *peers) linked(id types.NodeID) bool {
 	return ok
 }
 
+// address is where a peer was dialled last, or empty.
+func (p *peers) address(id types.NodeID) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.addrs[id]
+}
+
 // Connect dials a peer and keeps the address for reconnection.
 func (d *Daemon) Connect(ctx context.Context, peer types.NodeID, addr string) error {
 	if err := d.Transport.Connect(ctx, peer, addr); err != nil {

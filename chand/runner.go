@@ -69,7 +69,9 @@ type runner struct {
 	// inStreams are the received streams that were met lately, as they are saved.
 	inStreams map[types.Hash]*streamRecord
 	height    types.Height
-	opened    []chan<- error // waiters for the opening to be agreed
+	opened    []chan<- error           // waiters for the opening to be agreed
+	warned    map[channel.LockKey]bool // open locks whose deadline was said to be near
+	caughtUp  types.Height             // the first block that was the newest when it was taken; 0: none since the start
 }
 
 // batch collects what a round of inputs did, until it is saved.
@@ -461,6 +463,7 @@ func (r *runner) block(b *batch, ev ledger.BlockEvents) {
 		r.log.Warn("a block was not taken", "height", ev.Height, "why", err)
 	}
 	r.deadlines(b)
+	r.warn(b)
 	r.turnWithheld(b)
 	n := 0
 	for ; n < len(r.queue) && ev.Height > r.queue[n].since+turnPatience; n++ {
@@ -528,8 +531,25 @@ func (r *runner) envFor(in channel.Input) channel.Env {
 	env := r.env()
 	if _, block := in.(channel.Block); !block {
 		env.Height = r.d.chainView(r.height).Height
+	} else {
+		env.Starting = r.starting()
 	}
 	return env
+}
+
+// startBlocks is for how many blocks after it has caught up a daemon that was down leaves open locks to its peers, who may be waiting to settle
+// them or give them back. They count as part of its downtime.
+const startBlocks = 3
+
+// starting tells, of the block that is taken now, whether the peer had no chance yet to say what happened while this daemon was down.
+func (r *runner) starting() bool {
+	if r.caughtUp == 0 {
+		if head, _ := r.d.Chain.Head(); r.height < head.Height {
+			return true
+		}
+		r.caughtUp = r.height
+	}
+	return r.height < r.caughtUp+startBlocks
 }
 
 func (r *runner) env() channel.Env {

@@ -83,6 +83,7 @@ type Channel struct {
 	Connected            bool
 	State, Text          string
 	Mine, Theirs, Locked types.Amount
+	Bound                types.Amount // of Mine, or put in: can't be used as the channel is opening or closing
 	Capacity, PutIn      types.Amount
 	CanSend, CanReceive  types.Amount
 	Version, Epoch       uint32
@@ -108,10 +109,7 @@ func (v *channelView) show(d *Daemon) Channel {
 	c := Channel{ID: stateKey(s), Peer: s.Peer, Connected: d.peers.linked(s.Peer), Mine: s.Mine(), Theirs: s.Theirs(), Capacity: s.Capacity(), PutIn: s.Funding[s.Side],
 		CanSend: s.CanSend(), CanReceive: s.CanReceive(), Version: s.Current.Number, Epoch: s.Current.Epoch, Locks: len(s.Current.Locks), Window: s.Timing.Window,
 		Opened: v.Info.Opened, Closed: v.Info.Closed, MyTurn: s.MyTurn(), FeeBase: terms.Base, FeeMillionths: terms.Millionths, Private: v.Info.Private, Fault: v.Info.Fault, Phase: s.Phase,
-		Posted: s.OnChain.Version}
-	for _, l := range s.Current.Locks {
-		c.Locked += l.Amount
-	}
+		Posted: s.OnChain.Version, Locked: lockedIn(s), Bound: boundIn(s)}
 	c.State, c.Text, c.WhoActs, c.Next = describePhase(s, v.Info.Fault)
 	if at, what, ok := s.NextDeadline(); ok {
 		c.Deadline = d.Deadline(at)
@@ -277,7 +275,9 @@ type Status struct {
 	Peers            int
 	Open, Pending    int
 	CanSend, Receive types.Amount
-	Warnings         []string
+	// Locked is in open locks, Bound in channels that open or close: together what Deadlines lists.
+	Locked, Bound types.Amount
+	Warnings      []string
 }
 
 // Status sums up.
@@ -296,6 +296,8 @@ func (d *Daemon) Status() Status {
 	}
 	for _, r := range d.allRunners() {
 		c := r.view.Load().show(d)
+		s.Locked += c.Locked
+		s.Bound += c.Bound
 		switch c.State {
 		case ChannelOpen:
 			s.Open++

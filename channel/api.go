@@ -118,6 +118,9 @@ type Env struct {
 	// HasAccount tells whether the ledger has an account, asked in the opening: the ledger takes no transaction that pays an
 	// account that does not exist, and none is ever removed. nil: not asked.
 	HasAccount func(types.AccountID) bool
+	// Starting: this side was down until now, and the peer had no chance yet to say what happened meanwhile. Deadlines of open locks
+	// are not acted on in a Block then, as long as that is no longer than a downtime.
+	Starting bool
 	// RenewAt is the version number from which on a new epoch is agreed on; 0: a million below MaxNumber. Tests set it low.
 	RenewAt uint32
 	// Account signs the contract body as a funder: it returns the ed25519 signature for a body (package ledger).

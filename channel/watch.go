@@ -50,6 +50,9 @@ func (m *machine) watch() {
 	case PhaseOpen:
 		for i := range s.Current.Locks {
 			if at, why := s.deadline(&s.Current.Locks[i]); why != "" && m.env.Height >= at {
+				if m.env.Starting && m.env.Height < at+types.Height(s.Timing.Downtime) {
+					continue // agreement may be possible, and there is time
+				}
 				l := &s.Current.Locks[i]
 				m.stop(fmt.Sprintf("lock %d of %s expires at block %d and %s", l.ID, l.Amount, l.Expiry, why))
 				return

@@ -80,6 +80,7 @@ var permissions = map[string]Permission{
 	"chand.v1.Escrows/Refund":         Spend,
 	"chand.v1.Escrows/Get":            Read,
 	"chand.v1.Escrows/List":           Read,
+	"chand.v1.Operations/Deadlines":   Read,
 	"chand.v1.Statements/Publish":     Operate,
 	"chand.v1.Statements/Query":       Read,
 	"chand.v1.Statements/Get":         Read,

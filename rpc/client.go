@@ -32,6 +32,7 @@ type Client struct {
 	Payments   chandv1connect.PaymentsClient
 	Streams    chandv1connect.PaymentStreamsClient
 	Escrows    chandv1connect.EscrowsClient
+	Operations chandv1connect.OperationsClient
 	Statements chandv1connect.StatementsClient
 	Services   chandv1connect.ServicesClient
 	Timestamps chandv1connect.TimestampsClient
@@ -86,6 +87,7 @@ func NewClient(address string, certPEM []byte, macaroon, home string, opts ...co
 		Payments:   chandv1connect.NewPaymentsClient(h, url, opts...),
 		Streams:    chandv1connect.NewPaymentStreamsClient(h, url, opts...),
 		Escrows:    chandv1connect.NewEscrowsClient(h, url, opts...),
+		Operations: chandv1connect.NewOperationsClient(h, url, opts...),
 		Statements: chandv1connect.NewStatementsClient(h, url, opts...),
 		Services:   chandv1connect.NewServicesClient(h, url, opts...),
 		Timestamps: chandv1connect.NewTimestampsClient(h, url, opts...),

@@ -64,6 +64,7 @@ type Handlers struct {
 	Payments   chandv1connect.PaymentsHandler
 	Streams    chandv1connect.PaymentStreamsHandler
 	Escrows    chandv1connect.EscrowsHandler
+	Operations chandv1connect.OperationsHandler
 	Statements chandv1connect.StatementsHandler
 	Services   chandv1connect.ServicesHandler
 	Timestamps chandv1connect.TimestampsHandler
@@ -171,6 +172,7 @@ func routes(h Handlers, log *slog.Logger) http.Handler {
 	add(chandv1connect.NewPaymentsHandler(or[chandv1connect.PaymentsHandler](h.Payments, chandv1connect.UnimplementedPaymentsHandler{}), opts...))
 	add(chandv1connect.NewPaymentStreamsHandler(or[chandv1connect.PaymentStreamsHandler](h.Streams, chandv1connect.UnimplementedPaymentStreamsHandler{}), opts...))
 	add(chandv1connect.NewEscrowsHandler(or[chandv1connect.EscrowsHandler](h.Escrows, chandv1connect.UnimplementedEscrowsHandler{}), opts...))
+	add(chandv1connect.NewOperationsHandler(or[chandv1connect.OperationsHandler](h.Operations, chandv1connect.UnimplementedOperationsHandler{}), opts...))
 	add(chandv1connect.NewStatementsHandler(or[chandv1connect.StatementsHandler](h.Statements, chandv1connect.UnimplementedStatementsHandler{}), opts...))
 	add(chandv1connect.NewServicesHandler(or[chandv1connect.ServicesHandler](h.Services, chandv1connect.UnimplementedServicesHandler{}), opts...))
 	add(chandv1connect.NewTimestampsHandler(or[chandv1connect.TimestampsHandler](h.Timestamps, chandv1connect.UnimplementedTimestampsHandler{}), opts...))

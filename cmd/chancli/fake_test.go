@@ -50,7 +50,7 @@ func newFake(stop func()) *fake {
 
 func (f *fake) handlers() rpc.Handlers {
 	return rpc.Handlers{Status: fakeStatus{f}, Account: fakeAccount{f}, Peers: fakePeers{f}, Channels: fakeChannels{f}, Payments: fakePayments{f}, Streams: fakeStreams{f},
-		Escrows: fakeEscrows{f}, Statements: fakeStatements{f}, Services: fakeServices{f}, Timestamps: fakeTimestamps{f}, Events: fakeEvents{f}, Admin: fakeAdmin{f}}
+		Escrows: fakeEscrows{f}, Operations: fakeOperations{fake: f}, Statements: fakeStatements{f}, Services: fakeServices{f}, Timestamps: fakeTimestamps{f}, Events: fakeEvents{f}, Admin: fakeAdmin{f}}
 }
 
 func (f *fake) id() string {

@@ -187,6 +187,14 @@ func deadline(d *chandv1.Deadline) string {
 	return fmt.Sprintf("block %d, about %s", d.Block, clock(d.Time))
 }
 
+// nonzero leaves an amount out that is nothing.
+func nonzero(amount string) string {
+	if amount == "0" {
+		return ""
+	}
+	return amount
+}
+
 func yes(b bool) string {
 	if b {
 		return "yes"

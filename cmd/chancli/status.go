@@ -30,7 +30,7 @@ func (a *app) statusCommand() *cobra.Command {
 			a.pairs("node", s.NodeId, "listening on", strings.Join(s.Listen, " "), "account", s.Account, "balance", s.Balance,
 				"ledger", fmt.Sprintf("%s, %s, block %d of %s%s", l.GetChainId(), l.GetMode(), l.GetHeight(), clock(l.GetHeadTime()), synced),
 				"to join it", l.GetJoin(), "peers", fmt.Sprint(s.Peers), "channels", fmt.Sprintf("%d open, %d opening or closing", s.ChannelsOpen, s.ChannelsPending),
-				"can send", s.CanSend, "can receive", s.CanReceive, "rpc", s.RpcAddress, "gateway", s.GatewayAddress, "calendar", s.CalendarAddress,
+				"can send", s.CanSend, "can receive", s.CanReceive, "in open locks", nonzero(s.Locked), "in channels that open or close", nonzero(s.Bound), "rpc", s.RpcAddress, "gateway", s.GatewayAddress, "calendar", s.CalendarAddress,
 				"home", s.Home, "version", s.Version, "since", clock(s.Started))
 			for _, w := range s.Warnings {
 				fmt.Fprintln(a.out, "!", clean(w))

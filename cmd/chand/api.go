@@ -21,7 +21,7 @@ func (s *server) handlers() rpc.Handlers {
 	return rpc.Handlers{
 		Status: statusAPI{s}, Account: accountAPI{s.daemon}, Ledger: ledgerAPI{s.ledger}, Peers: peersAPI{s}, Towers: towersAPI{s.daemon}, Backups: backupsAPI{s}, Channels: channelsAPI{s.daemon}, Routes: routesAPI{s.daemon},
 		Payments: paymentsAPI{s.daemon}, Streams: streamsAPI{s.daemon},
-		Escrows: escrowsAPI{s.daemon}, Statements: statementsAPI{s.daemon}, Services: servicesAPI{s}, Timestamps: timestampsAPI{s},
+		Escrows: escrowsAPI{s.daemon}, Operations: operationsAPI{s.daemon}, Statements: statementsAPI{s.daemon}, Services: servicesAPI{s}, Timestamps: timestampsAPI{s},
 		Events: eventsAPI{s.daemon}, Admin: adminAPI{s},
 	}
 }

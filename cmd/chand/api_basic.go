@@ -29,7 +29,7 @@ func (a statusAPI) Get(context.Context, *chandv1.GetStatusRequest) (*chandv1.Get
 			Join: a.s.ledger.JoinAddr(), BlockMillis: v.Params.BlockMillis, FeePool: a.s.ledger.Pool().String()},
 		Version: versionText(), Home: a.s.cfg.Home, RpcAddress: a.s.rpcAddr, GatewayAddress: a.s.gatewayAddr, Started: timestamppb.New(a.s.started),
 		Peers: uint32(v.Peers), ChannelsOpen: uint32(v.Open), ChannelsPending: uint32(v.Pending),
-		CanSend: v.CanSend.String(), CanReceive: v.Receive.String(), Warnings: v.Warnings,
+		CanSend: v.CanSend.String(), CanReceive: v.Receive.String(), Locked: v.Locked.String(), Bound: v.Bound.String(), Warnings: v.Warnings,
 	}, nil
 }
 

@@ -77,7 +77,7 @@ func pbChannel(d *chand.Daemon, c chand.Channel) *chandv1.Channel {
 		Locked: c.Locked.String(), Capacity: c.Capacity.String(), CanSend: c.CanSend.String(), CanReceive: c.CanReceive.String(), Version: c.Version,
 		Epoch: c.Epoch, Locks: uint32(c.Locks), DisputeWindow: c.Window, DisputeWindowSeconds: uint32(uint64(c.Window) * uint64(d.Chain.Params().BlockMillis) / 1000),
 		WhoActs: c.WhoActs, Deadline: pbDeadline(c.Deadline), Next: c.Next, PostedVersion: c.Posted, Opened: pbTime(c.Opened), Closed: pbTime(c.Closed), Turn: turn,
-		FeeBase: c.FeeBase.String(), FeeMillionths: c.FeeMillionths, Private: c.Private,
+		FeeBase: c.FeeBase.String(), FeeMillionths: c.FeeMillionths, Private: c.Private, Bound: c.Bound.String(),
 	}
 }
 

@@ -53,6 +53,8 @@ func (a eventsAPI) pb(e chand.Event) *chandv1.Event {
 		out.Item = &chandv1.Event_Payment{Payment: pbPayment(a.d, v)}
 	case chand.Escrow:
 		out.Item = &chandv1.Event_Escrow{Escrow: pbEscrow(a.d, v)}
+	case chand.LockedCoins:
+		out.Item = &chandv1.Event_Locked{Locked: pbLocked(v)}
 	case ledger.BlockInfo:
 		out.Item = &chandv1.Event_Block{Block: &chandv1.Block{Height: uint32(v.Height), Hash: v.Hash.String(), Time: pbTime(v.Time)}}
 	}

@@ -50,6 +50,7 @@ type Config struct {
 	TowerServe      bool
 	TowerPrice      types.Amount
 	TowerEvery      uint32
+	WarnBlocks      uint32
 	TimestampRound  time.Duration
 	HistoryPayments uint32
 	HistoryAge      time.Duration
@@ -120,6 +121,7 @@ func (c *Config) settings() []setting {
 		{"route.base-fee", "0.000001", "fee for forwarding a payment, in coins", amount(&c.BaseFee), false, "COINS"},
 		{"route.fee-millionths", "100", "fee for forwarding, in millionths of the amount", number(&c.FeeMillionths), false, "N"},
 		{"route.reserve", "30", "reservation fee for keeping a forwarded lock open, paid whatever becomes of it, in millionths of a millionth of the amount a block: 30 are 0.1 percent of a fee of 100 millionths an hour", number(&c.Reserve), false, "N"},
+		{"deadline.warn", "0", "how many blocks before this daemon acts on an open lock by itself it says so (event deadline.near); 0: channel.downtime", number(&c.WarnBlocks), false, "BLOCKS"},
 		{"backup.file", "", "file that follows every commit of the store, sealed with a key of the seed phrase: on another disk, or where it is carried away from; empty: none", text(&c.BackupFile), false, "FILE"},
 		{"tower.serve", "false", "be a watchtower for others: keep the newest version of their channels and publish it when an older one appears", boolean(&c.TowerServe), false, "BOOL"},
 		{"tower.price", "0.0001", "what a watchtower of ours asks for watching one channel for a thousand blocks, in coins; 0: nothing", amount(&c.TowerPrice), false, "COINS"},

@@ -140,7 +140,7 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 	defer closing(&err, "ledger", s.ledger.Stop)
 
 	s.daemon, err = chand.New(chand.Config{
-		Seed: seed, AccountSecret: accountSecret, Account: s.ledger.OwnAccount(), Timing: s.cfg.Timing, Rules: s.cfg.Rules, TowerServe: s.cfg.TowerServe, TowerPrice: s.cfg.TowerPrice, TowerEvery: s.cfg.TowerEvery,
+		Seed: seed, AccountSecret: accountSecret, Account: s.ledger.OwnAccount(), Timing: s.cfg.Timing, Rules: s.cfg.Rules, TowerServe: s.cfg.TowerServe, TowerPrice: s.cfg.TowerPrice, TowerEvery: s.cfg.TowerEvery, WarnBlocks: s.cfg.WarnBlocks,
 		BaseFee:       s.cfg.BaseFee,
 		FeeMillionths: s.cfg.FeeMillionths, Reserve: s.cfg.Reserve, MaxContribution: s.cfg.MaxContribution, StampRound: s.cfg.TimestampRound,
 		History: chand.History{Payments: uint64(s.cfg.HistoryPayments), Age: s.cfg.HistoryAge}, Redial: s.cfg.PeerDial,

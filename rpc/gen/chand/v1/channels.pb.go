@@ -334,7 +334,9 @@ type Channel struct {
 	FeeBase       string `protobuf:"bytes,24,opt,name=fee_base,json=feeBase,proto3" json:"fee_base,omitempty"`
 	FeeMillionths uint32 `protobuf:"varint,25,opt,name=fee_millionths,json=feeMillionths,proto3" json:"fee_millionths,omitempty"`
 	// Opened not to be announced.
-	Private       bool `protobuf:"varint,26,opt,name=private,proto3" json:"private,omitempty"`
+	Private bool `protobuf:"varint,26,opt,name=private,proto3" json:"private,omitempty"`
+	// Of ours, can't be used as the channel opens or closes.
+	Bound         string `protobuf:"bytes,27,opt,name=bound,proto3" json:"bound,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -551,6 +553,13 @@ func (x *Channel) GetPrivate() bool {
 	return false
 }
 
+func (x *Channel) GetBound() string {
+	if x != nil {
+		return x.Bound
+	}
+	return ""
+}
+
 var File_chand_v1_channels_proto protoreflect.FileDescriptor
 
 const file_chand_v1_channels_proto_rawDesc = "" +
@@ -571,7 +580,7 @@ const file_chand_v1_channels_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\";\n" +
 	"\x13CloseChannelRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"\xa6\x06\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\xbc\x06\n" +
 	"\aChannel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12%\n" +
@@ -601,7 +610,8 @@ const file_chand_v1_channels_proto_rawDesc = "" +
 	"\x04turn\x18\x17 \x01(\tR\x04turn\x12\x19\n" +
 	"\bfee_base\x18\x18 \x01(\tR\afeeBase\x12%\n" +
 	"\x0efee_millionths\x18\x19 \x01(\rR\rfeeMillionths\x12\x18\n" +
-	"\aprivate\x18\x1a \x01(\bR\aprivate2\xfc\x01\n" +
+	"\aprivate\x18\x1a \x01(\bR\aprivate\x12\x14\n" +
+	"\x05bound\x18\x1b \x01(\tR\x05bound2\xfc\x01\n" +
 	"\bChannels\x127\n" +
 	"\x04Open\x12\x1c.chand.v1.OpenChannelRequest\x1a\x11.chand.v1.Channel\x12E\n" +
 	"\x04List\x12\x1d.chand.v1.ListChannelsRequest\x1a\x1e.chand.v1.ListChannelsResponse\x125\n" +

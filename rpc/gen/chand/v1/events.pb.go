@@ -70,7 +70,7 @@ type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Counts up from the daemon's start; a gap means that this client was too slow and missed events.
 	Seq uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	// "subscribed", "block", "account", "channel.<state>", "payment.<state>", "escrow.<state>", "peer.up", "peer.down",
+	// "subscribed", "block", "account", "channel.<state>", "payment.<state>", "escrow.<state>", "peer.up", "peer.down", "deadline.near" (this daemon is about to act by itself),
 	// "statement", "service", "timestamp", "warning".
 	Type string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
@@ -84,6 +84,7 @@ type Event struct {
 	//	*Event_Statement
 	//	*Event_Service
 	//	*Event_Block
+	//	*Event_Locked
 	Item          isEvent_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -217,6 +218,15 @@ func (x *Event) GetBlock() *Block {
 	return nil
 }
 
+func (x *Event) GetLocked() *LockedCoins {
+	if x != nil {
+		if x, ok := x.Item.(*Event_Locked); ok {
+			return x.Locked
+		}
+	}
+	return nil
+}
+
 type isEvent_Item interface {
 	isEvent_Item()
 }
@@ -249,6 +259,10 @@ type Event_Block struct {
 	Block *Block `protobuf:"bytes,11,opt,name=block,proto3,oneof"`
 }
 
+type Event_Locked struct {
+	Locked *LockedCoins `protobuf:"bytes,12,opt,name=locked,proto3,oneof"`
+}
+
 func (*Event_Channel) isEvent_Item() {}
 
 func (*Event_Payment) isEvent_Item() {}
@@ -262,6 +276,8 @@ func (*Event_Statement) isEvent_Item() {}
 func (*Event_Service) isEvent_Item() {}
 
 func (*Event_Block) isEvent_Item() {}
+
+func (*Event_Locked) isEvent_Item() {}
 
 type Block struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -327,9 +343,9 @@ var File_chand_v1_events_proto protoreflect.FileDescriptor
 
 const file_chand_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x15chand/v1/events.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17chand/v1/channels.proto\x1a\x16chand/v1/escrows.proto\x1a\x17chand/v1/payments.proto\x1a\x14chand/v1/peers.proto\x1a\x17chand/v1/services.proto\x1a\x19chand/v1/statements.proto\"(\n" +
+	"\x15chand/v1/events.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17chand/v1/channels.proto\x1a\x16chand/v1/escrows.proto\x1a\x19chand/v1/operations.proto\x1a\x17chand/v1/payments.proto\x1a\x14chand/v1/peers.proto\x1a\x17chand/v1/services.proto\x1a\x19chand/v1/statements.proto\"(\n" +
 	"\x10SubscribeRequest\x12\x14\n" +
-	"\x05types\x18\x01 \x03(\tR\x05types\"\xb6\x03\n" +
+	"\x05types\x18\x01 \x03(\tR\x05types\"\xe7\x03\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\rR\x03seq\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12.\n" +
@@ -342,7 +358,8 @@ const file_chand_v1_events_proto_rawDesc = "" +
 	"\tstatement\x18\t \x01(\v2\x13.chand.v1.StatementH\x00R\tstatement\x12-\n" +
 	"\aservice\x18\n" +
 	" \x01(\v2\x11.chand.v1.ServiceH\x00R\aservice\x12'\n" +
-	"\x05block\x18\v \x01(\v2\x0f.chand.v1.BlockH\x00R\x05blockB\x06\n" +
+	"\x05block\x18\v \x01(\v2\x0f.chand.v1.BlockH\x00R\x05block\x12/\n" +
+	"\x06locked\x18\f \x01(\v2\x15.chand.v1.LockedCoinsH\x00R\x06lockedB\x06\n" +
 	"\x04item\"c\n" +
 	"\x05Block\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\rR\x06height\x12\x12\n" +
@@ -375,6 +392,7 @@ var file_chand_v1_events_proto_goTypes = []any{
 	(*Peer)(nil),                  // 7: chand.v1.Peer
 	(*Statement)(nil),             // 8: chand.v1.Statement
 	(*Service)(nil),               // 9: chand.v1.Service
+	(*LockedCoins)(nil),           // 10: chand.v1.LockedCoins
 }
 var file_chand_v1_events_proto_depIdxs = []int32{
 	3,  // 0: chand.v1.Event.time:type_name -> google.protobuf.Timestamp
@@ -385,14 +403,15 @@ var file_chand_v1_events_proto_depIdxs = []int32{
 	8,  // 5: chand.v1.Event.statement:type_name -> chand.v1.Statement
 	9,  // 6: chand.v1.Event.service:type_name -> chand.v1.Service
 	2,  // 7: chand.v1.Event.block:type_name -> chand.v1.Block
-	3,  // 8: chand.v1.Block.time:type_name -> google.protobuf.Timestamp
-	0,  // 9: chand.v1.Events.Subscribe:input_type -> chand.v1.SubscribeRequest
-	1,  // 10: chand.v1.Events.Subscribe:output_type -> chand.v1.Event
-	10, // [10:11] is the sub-list for method output_type
-	9,  // [9:10] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	10, // 8: chand.v1.Event.locked:type_name -> chand.v1.LockedCoins
+	3,  // 9: chand.v1.Block.time:type_name -> google.protobuf.Timestamp
+	0,  // 10: chand.v1.Events.Subscribe:input_type -> chand.v1.SubscribeRequest
+	1,  // 11: chand.v1.Events.Subscribe:output_type -> chand.v1.Event
+	11, // [11:12] is the sub-list for method output_type
+	10, // [10:11] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_chand_v1_events_proto_init() }
@@ -402,6 +421,7 @@ func file_chand_v1_events_proto_init() {
 	}
 	file_chand_v1_channels_proto_init()
 	file_chand_v1_escrows_proto_init()
+	file_chand_v1_operations_proto_init()
 	file_chand_v1_payments_proto_init()
 	file_chand_v1_peers_proto_init()
 	file_chand_v1_services_proto_init()
@@ -414,6 +434,7 @@ func file_chand_v1_events_proto_init() {
 		(*Event_Statement)(nil),
 		(*Event_Service)(nil),
 		(*Event_Block)(nil),
+		(*Event_Locked)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

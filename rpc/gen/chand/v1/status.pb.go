@@ -80,6 +80,9 @@ type GetStatusResponse struct {
 	// Sums over open channels.
 	CanSend    string `protobuf:"bytes,14,opt,name=can_send,json=canSend,proto3" json:"can_send,omitempty"`
 	CanReceive string `protobuf:"bytes,15,opt,name=can_receive,json=canReceive,proto3" json:"can_receive,omitempty"`
+	// In open locks, and in channels that open or close: together what Operations/Deadlines lists.
+	Locked string `protobuf:"bytes,18,opt,name=locked,proto3" json:"locked,omitempty"`
+	Bound  string `protobuf:"bytes,19,opt,name=bound,proto3" json:"bound,omitempty"`
 	// What needs a person's attention, one sentence each.
 	Warnings []string `protobuf:"bytes,16,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// Where the timestamp calendar (OpenTimestamps HTTP API) answers. Empty when off.
@@ -223,6 +226,20 @@ func (x *GetStatusResponse) GetCanReceive() string {
 	return ""
 }
 
+func (x *GetStatusResponse) GetLocked() string {
+	if x != nil {
+		return x.Locked
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetBound() string {
+	if x != nil {
+		return x.Bound
+	}
+	return ""
+}
+
 func (x *GetStatusResponse) GetWarnings() []string {
 	if x != nil {
 		return x.Warnings
@@ -347,7 +364,7 @@ var File_chand_v1_status_proto protoreflect.FileDescriptor
 const file_chand_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x15chand/v1/status.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xbf\x04\n" +
+	"\x10GetStatusRequest\"\xed\x04\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06listen\x18\x02 \x03(\tR\x06listen\x12.\n" +
@@ -366,7 +383,9 @@ const file_chand_v1_status_proto_rawDesc = "" +
 	"\x10channels_pending\x18\r \x01(\rR\x0fchannelsPending\x12\x19\n" +
 	"\bcan_send\x18\x0e \x01(\tR\acanSend\x12\x1f\n" +
 	"\vcan_receive\x18\x0f \x01(\tR\n" +
-	"canReceive\x12\x1a\n" +
+	"canReceive\x12\x16\n" +
+	"\x06locked\x18\x12 \x01(\tR\x06locked\x12\x14\n" +
+	"\x05bound\x18\x13 \x01(\tR\x05bound\x12\x1a\n" +
 	"\bwarnings\x18\x10 \x03(\tR\bwarnings\x12)\n" +
 	"\x10calendar_address\x18\x11 \x01(\tR\x0fcalendarAddress\"\xf8\x01\n" +
 	"\fLedgerStatus\x12\x19\n" +
