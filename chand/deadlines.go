@@ -180,7 +180,7 @@ func (d *Daemon) outCoins(c *LockedCoins, s *channel.State, l *channel.Lock, out
 	c.ActBy, c.Act = d.Deadline(s.Timing.CloseBy(l.Expiry)), "publishes the channel, to take the lock back on the ledger"
 	switch out.Kind {
 	case kindPayment:
-		c.Kind, c.Next = LockedPayment, "chancli payment show "+l.Hash.String()
+		c.Kind, c.Next = LockedPayment, "chancli payment cancel "+l.Hash.String()
 	case kindEscrow:
 		c.Kind, c.Who, c.Next = LockedEscrow, "payer", "chancli escrow release "+l.Hash.String()
 		c.Text = "held for the payee: released by us, or given back by the payee"
