@@ -44,6 +44,8 @@ type Invoice struct {
 	Held     types.Amount   // of own invoices: what is held of parts that are here
 	// DescriptionHash is SHA-256 of a description that the invoice does not hold.
 	DescriptionHash types.Hash
+	// Blinded tells of an own invoice that it hides this daemon.
+	Blinded bool
 }
 
 // invoiceRecord is an own invoice. Written by CreateInvoice, then once by the runner whose channel it is paid in.
@@ -95,7 +97,7 @@ func (v *invoiceRecord) takes(total types.Amount) error {
 }
 
 func (v *invoiceRecord) show(payee types.NodeID, now types.Time) Invoice {
-	i := Invoice{Text: v.Text, Hash: v.Preimage.Hash(), Amount: v.Amount, Memo: v.Memo, DescriptionHash: v.DescriptionHash, Payee: payee, Created: v.Created, Expires: v.Expires, State: InvoiceOpen}
+	i := Invoice{Text: v.Text, Hash: v.Preimage.Hash(), Amount: v.Amount, Memo: v.Memo, DescriptionHash: v.DescriptionHash, Payee: payee, Created: v.Created, Expires: v.Expires, State: InvoiceOpen, Blinded: v.Blinded}
 	switch {
 	case v.Paid != 0:
 		i.State, i.Settled, i.Preimage, i.PaidBy, i.Paid = InvoicePaid, v.Paid, v.Preimage, v.PaidBy, v.Got
@@ -234,7 +236,7 @@ func (d *Daemon) CreateInvoice(ctx context.Context, q InvoiceRequest) (Invoice, 
 			return Invoice{}, err
 		} else if ok {
 			old, err := d.Invoice(hash)
-			if err == nil && (old.Amount != q.Amount || old.Memo != q.Memo || old.DescriptionHash != q.DescriptionHash) {
+			if err == nil && (old.Amount != q.Amount || old.Memo != q.Memo || old.DescriptionHash != q.DescriptionHash || old.Blinded != q.Blinded) {
 				err = conflict(q.Key)
 			}
 			return old, err

@@ -58,7 +58,7 @@ func TestKillNineInTheMiddleOfPayments(t *testing.T) {
 		if p == nil || p.State != "succeeded" {
 			t.Fatalf("payment %d ended as %v", i, p)
 		}
-		spent += coins(p.Amount) + coins(p.Fee)
+		spent += coins(p.Amount) + coins(p.Fee) + coins(p.Reserve)
 	}
 	n.until("no lock is open", func() bool {
 		return n.channel(alice, ab).Locks+n.channel(bob, ab).Locks+n.channel(bob, bc).Locks+n.channel(carol, bc).Locks == 0

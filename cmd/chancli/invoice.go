@@ -38,6 +38,7 @@ func (a *app) invoiceCommand() *cobra.Command {
 	create.Flags().StringVar(&r.DescriptionHash, "description-hash", "", "SHA-256 in hex of a description that the payer gets by another way, instead of --memo")
 	create.Flags().DurationVar(&expiry, "expiry", 0, "how long it can be paid, like 10m or 24h (0: the daemon's setting)")
 	create.Flags().BoolVar(&r.Private, "private", false, "tell the payer of channels that are not public")
+	create.Flags().BoolVar(&r.Blinded, "blinded", false, "hide who asks: the invoice leads over blinded paths that begin at peers")
 	keyFlag(create, &r.IdempotencyKey)
 	decode := &cobra.Command{Use: "decode INVOICE", Short: "what an invoice says", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		d, err := a.daemon()

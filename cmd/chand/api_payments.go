@@ -19,7 +19,7 @@ const payTimeout = time.Minute
 type paymentsAPI struct{ d *chand.Daemon }
 
 func (a paymentsAPI) CreateInvoice(ctx context.Context, q *chandv1.CreateInvoiceRequest) (*chandv1.Invoice, error) {
-	r := chand.InvoiceRequest{Memo: q.Memo, Seconds: q.ExpirySeconds, Private: q.Private, Key: q.IdempotencyKey}
+	r := chand.InvoiceRequest{Memo: q.Memo, Seconds: q.ExpirySeconds, Private: q.Private, Blinded: q.Blinded, Key: q.IdempotencyKey}
 	var err error
 	if q.Amount != "" { // else the payer chooses
 		if r.Amount, err = parseAmount("amount", q.Amount); err != nil {

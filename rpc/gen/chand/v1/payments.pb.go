@@ -33,8 +33,10 @@ type CreateInvoiceRequest struct {
 	Private bool `protobuf:"varint,5,opt,name=private,proto3" json:"private,omitempty"`
 	// SHA-256 of a description that the invoice does not hold, instead of memo.
 	DescriptionHash string `protobuf:"bytes,6,opt,name=description_hash,json=descriptionHash,proto3" json:"description_hash,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Hide who asks: the invoice is signed by a key of its own and leads over blinded paths that begin at peers.
+	Blinded       bool `protobuf:"varint,7,opt,name=blinded,proto3" json:"blinded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateInvoiceRequest) Reset() {
@@ -107,6 +109,13 @@ func (x *CreateInvoiceRequest) GetDescriptionHash() string {
 		return x.DescriptionHash
 	}
 	return ""
+}
+
+func (x *CreateInvoiceRequest) GetBlinded() bool {
+	if x != nil {
+		return x.Blinded
+	}
+	return false
 }
 
 type InvoiceRequest struct {
@@ -1343,14 +1352,15 @@ var File_chand_v1_payments_proto protoreflect.FileDescriptor
 
 const file_chand_v1_payments_proto_rawDesc = "" +
 	"\n" +
-	"\x17chand/v1/payments.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15chand/v1/common.proto\"\xd7\x01\n" +
+	"\x17chand/v1/payments.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15chand/v1/common.proto\"\xf1\x01\n" +
 	"\x14CreateInvoiceRequest\x12\x16\n" +
 	"\x06amount\x18\x01 \x01(\tR\x06amount\x12\x12\n" +
 	"\x04memo\x18\x02 \x01(\tR\x04memo\x12%\n" +
 	"\x0eexpiry_seconds\x18\x03 \x01(\rR\rexpirySeconds\x12'\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12\x18\n" +
 	"\aprivate\x18\x05 \x01(\bR\aprivate\x12)\n" +
-	"\x10description_hash\x18\x06 \x01(\tR\x0fdescriptionHash\"$\n" +
+	"\x10description_hash\x18\x06 \x01(\tR\x0fdescriptionHash\x12\x18\n" +
+	"\ablinded\x18\a \x01(\bR\ablinded\"$\n" +
 	"\x0eInvoiceRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\"0\n" +
 	"\x14DecodeInvoiceRequest\x12\x18\n" +
