@@ -54,7 +54,11 @@ type node struct {
 	life   int
 }
 
-const funding = 1000 * types.Coin
+const (
+	funding = 1000 * types.Coin
+	// testReserve is more than a daemon asks by itself, so that it shows in small payments.
+	testReserve = 10_000
+)
 
 var testRules = wire.Rules{Dust: 1000, MaxPayment: 100 * types.Coin, MaxInFlight: 500 * types.Coin, MaxLocks: 100}
 
@@ -100,7 +104,7 @@ func (w *world) add(name string) *node {
 	if n.account, err = w.chain.NewAccount(n.seed.AccountSecret(), funding); err != nil {
 		w.t.Fatal(err)
 	}
-	n.cfg = Config{Seed: n.seed, Account: n.account, Timing: types.DemoTiming, Rules: testRules, BaseFee: 1000, FeeMillionths: 1000, Reserve: 10_000,
+	n.cfg = Config{Seed: n.seed, Account: n.account, Timing: types.DemoTiming, Rules: testRules, BaseFee: 1000, FeeMillionths: 1000, Reserve: testReserve,
 		MaxContribution: funding, Redial: true}
 	w.nodes[name] = n
 	return n
