@@ -39,6 +39,7 @@ type options struct {
 	only     []string
 	profiles string
 	sizes    sizes
+	quiet    idleSizes
 }
 
 // bench is one benchmark under way.
@@ -57,7 +58,7 @@ type bench struct {
 }
 
 func command() *cobra.Command {
-	o := options{sizes: realSizes}
+	o := options{sizes: realSizes, quiet: realIdle}
 	root := &cobra.Command{
 		Use:           "chanbench",
 		Short:         "measure chand and the limits of this machine in one run",
@@ -76,6 +77,7 @@ func command() *cobra.Command {
 		{"payments", "instant payments over one channel and over a hop", payments},
 		{"open", "channels opened between two daemons", openings},
 		{"ledger", "the ledger: transfers, starts, memory, the cost of a block", ledgerRun},
+		{"idle", "daemons that do nothing: memory, the size of the store, the time to be ready", idle},
 		{"stamp", "timestamp requests sealed by a daemon", stamps},
 	} {
 		cmd := &cobra.Command{Use: sub.name, Short: sub.short, Args: cobra.NoArgs,
