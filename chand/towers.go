@@ -128,6 +128,10 @@ func (t *towers) invoice(ctx context.Context, amount types.Amount, memo string) 
 
 func (t *towers) paid(hash types.Hash) (bool, error) {
 	i, err := t.d.Invoice(hash)
+	var e *Error
+	if errors.As(err, &e) && e.Code == CodeNotFound { // forgotten: it is over
+		return false, nil
+	}
 	return err == nil && i.Settled != 0, err
 }
 

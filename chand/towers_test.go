@@ -121,6 +121,9 @@ func TestTowerRefuses(t *testing.T) {
 				t.Errorf("%s: %+v, want a refusal with %q", name, a, c.want)
 			}
 		}
+		if paid, err := tina.towers.paid(types.Hash{9}); paid || err != nil {
+			t.Errorf("an invoice that was forgotten: paid %v, %v", paid, err)
+		}
 		version := uint32(0)
 		for _, tx := range [][]byte{first, second, first} {
 			a := ask(wire.TowerRequest{Kind: wire.TowerPut, Contract: id, Refund: tx})
@@ -160,6 +163,52 @@ func TestTowerFollowsUpdates(t *testing.T) {
 		}
 		if now := bob.Height(); now > height+2 {
 			t.Fatalf("%d blocks passed: this test shows nothing", now-height)
+		}
+	})
+}
+
+// A client that publishes an old version of its own channel and gives the tower one newer version after the other makes it pay for a few
+// transactions, and no more.
+func TestTowerPaysForFewVersions(t *testing.T) {
+	inWorld(t, []string{"alice", "bob", "tina"}, func(w *world) {
+		alice, bob, tina := w.nodes["alice"], w.nodes["bob"], w.nodes["tina"]
+		tina.stop()
+		tina.cfg.TowerServe = true
+		tina.start()
+		id := w.open("alice", "bob", 50*types.Coin, 10*types.Coin)
+		old := alice.store.Copy()
+		var refunds [][]byte
+		for range 8 {
+			alice.pay(bob.invoice(types.Coin), PaymentSucceeded)
+			refunds = append(refunds, must(bob.towers.channels()[0].Refund()))
+		}
+		bob.stop()
+		alice.stop()
+		alice.store, alice.cfg.Redial = old, false
+		alice.start()
+		ctx, cancel := w.timeout()
+		defer cancel()
+		if _, err := alice.Close(ctx, id, true); err != nil {
+			t.Fatal(err)
+		}
+		dir := w.dht.Node(bob.seed.NodeID())
+		defer dir.Close()
+		posted := func() uint32 {
+			c, err := tina.Chain.Contract(id)
+			if err != nil || c.Posted == nil {
+				return 0
+			}
+			return c.Posted.Version
+		}
+		w.until("alice has posted", func() bool { return posted() != 0 })
+		for i, refund := range refunds {
+			q := wire.TowerRequest{Kind: wire.TowerPut, Contract: id, Refund: refund}
+			a := must(wire.DecodeTowerAnswer(must(dir.Ask(w.ctx, tina.ID(), tower.Protocol, q.Encode()))))
+			if i < 4 {
+				w.until("the tower has acted", func() bool { return a.Refused == "" && posted() == a.Version })
+			} else if before := posted(); !strings.Contains(a.Refused, "its most") {
+				t.Errorf("version %d of the client's on top of %d: %+v", i+1, before, a)
+			}
 		}
 	})
 }

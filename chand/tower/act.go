@@ -60,6 +60,8 @@ func (s *Service) act(ctx context.Context, id types.ChannelID) {
 	c, err := s.cfg.Chain.Contract(id)
 	w := s.list[id]
 	switch {
+	case errors.Is(err, ledger.ErrNotFound) && s.height() < w.Seen:
+		return // the ledger is read anew, and not there yet
 	case errors.Is(err, ledger.ErrNotFound) || err == nil && c.Settled != nil:
 		s.forget(ctx, id)
 		return
@@ -73,6 +75,14 @@ func (s *Service) act(ctx context.Context, id types.ChannelID) {
 		return // it is there, or a newer one that we don't have; looked at again when it changes
 	}
 	if w, err = s.load(id); err == nil {
+		err = s.count(ctx, id, &w)
+	}
+	if errors.Is(err, errActs) {
+		s.cfg.Log.Error("a contract is left to its parties", "contract", id, "on chain", c.Posted.Version, "ours", w.Version, "why", err)
+		delete(s.posted, id)
+		return
+	}
+	if err == nil {
 		err = s.cfg.Spend(w.Refund, fmt.Sprintf("supersede version %d for a client of the watchtower", c.Posted.Version))
 	}
 	if err != nil {
@@ -83,6 +93,20 @@ func (s *Service) act(ctx context.Context, id types.ChannelID) {
 	if s.cfg.Acted != nil {
 		s.cfg.Acted(id, c.Posted.Version, w.Version)
 	}
+}
+
+var errActs = fmt.Errorf("%d versions of it were published already", maxActs)
+
+// count notes that a version is being published, before it is.
+func (s *Service) count(ctx context.Context, id types.ChannelID, w *watched) error {
+	if w.Acts > 0 && w.ActEpoch == w.Epoch && w.ActVersion == w.Version {
+		return nil
+	}
+	if w.Acts >= maxActs {
+		return errActs
+	}
+	w.Acts, w.ActEpoch, w.ActVersion = w.Acts+1, w.Epoch, w.Version
+	return s.save(ctx, id, *w)
 }
 
 // forget drops a contract that is over. A failure costs only the room: the next start tries again.
@@ -104,7 +128,7 @@ func (s *Service) prune(ctx context.Context, h types.Height) error {
 		return nil
 	}
 	for _, v := range s.sales {
-		if s.cfg.Now() > v.Expires {
+		if s.cfg.Now() > v.Expires+saleLate {
 			if err := s.credit(ctx, v.Client); err != nil {
 				return err
 			}

@@ -19,6 +19,10 @@ const (
 	askTimeout = 20 * time.Second
 	// MinBlocks is the least that is bought at once: half a day of blocks of a second, so that buying stays rare.
 	MinBlocks = 43_200
+	// buySlack is how much earlier than by our own count a tower may want to be paid again: its newest block is not ours.
+	buySlack = MinBlocks / 8
+	// buyPause is after how many blocks another invoice is asked for when one could not be paid. Each leaves a failed payment in the books.
+	buyPause types.Height = 300
 	// maxAddr bounds a tower's address.
 	maxAddr = 512
 )
@@ -204,10 +208,10 @@ func (c *Client) round(ctx context.Context, u *user) error {
 		alive[ch.ID] = true
 		g := u.have(ch.ID)
 		newer := ch.Epoch > g.Epoch || ch.Epoch == g.Epoch && ch.Version > g.Version
-		if !newer && !c.runsOut(u, g) {
+		if !newer && !c.runsOut(g) {
 			continue
 		}
-		if err := c.give(ctx, u, ch, g); err != nil {
+		if err := c.give(ctx, u, ch, g, newer); err != nil {
 			errs = append(errs, fmt.Errorf("channel %.16s: %w", ch.ID, err))
 			if errors.Is(err, errSilent) {
 				break
@@ -224,7 +228,7 @@ func (u *user) have(id types.ChannelID) given {
 }
 
 // runsOut tells whether a quarter or less of what is bought at once is left.
-func (c *Client) runsOut(u *user, g given) bool {
+func (c *Client) runsOut(g given) bool {
 	return g.Until != forever && uint64(g.Until) < uint64(c.cfg.Height())+MinBlocks/4
 }
 
@@ -249,18 +253,20 @@ func (c *Client) ask(ctx context.Context, u *user, q wire.TowerRequest) (a wire.
 	return a, nil
 }
 
-// give buys blocks if they run out, then hands over the refund.
-func (c *Client) give(ctx context.Context, u *user, ch Channel, g given) error {
-	if c.runsOut(u, g) {
+// give buys blocks if they run out, then hands over the refund if it is a newer one: that also when nothing can be bought, while some are left.
+func (c *Client) give(ctx context.Context, u *user, ch Channel, g given, newer bool) error {
+	var unpaid error
+	if c.runsOut(g) {
 		a, err := c.ask(ctx, u, wire.TowerRequest{Kind: wire.TowerTerms, Contract: ch.ID})
 		if err != nil {
 			return err
 		}
-		if g.Until = a.Until; a.Price > 0 && c.runsOut(u, g) {
-			if err := c.buy(ctx, u, ch.ID, &g, a.Price); err != nil {
-				return err
-			}
+		if g.Until = a.Until; a.Price > 0 && c.runsOut(g) {
+			unpaid = c.buy(ctx, u, ch.ID, &g, a.Price)
 		}
+	}
+	if unpaid != nil && (!newer || g.Until < c.cfg.Height()) {
+		return unpaid
 	}
 	refund, err := ch.Refund()
 	if err != nil {
@@ -274,7 +280,7 @@ func (c *Client) give(ctx context.Context, u *user, ch Channel, g given) error {
 		return fmt.Errorf("%w: it has version %d of epoch %d, given was %d of %d", ErrRefused, a.Version, a.Epoch, ch.Version, ch.Epoch)
 	}
 	g.Epoch, g.Version, g.Until = ch.Epoch, ch.Version, a.Until
-	return c.save(ctx, u, ch.ID, g)
+	return errors.Join(unpaid, c.save(ctx, u, ch.ID, g))
 }
 
 func (c *Client) save(ctx context.Context, u *user, id types.ChannelID, g given) error {
@@ -287,12 +293,19 @@ func (c *Client) save(ctx context.Context, u *user, id types.ChannelID, g given)
 	return nil
 }
 
-// buy pays for MinBlocks more. The invoice is saved before it is paid, so that a restart pays the same one.
+// buy pays for MinBlocks more. The invoice is saved before it is paid, so that a restart pays the same one. A tower that forgets what it was paid
+// for is not paid again before that time is over.
 func (c *Client) buy(ctx context.Context, u *user, id types.ChannelID, g *given, price types.Amount) error {
 	if price > u.MaxPrice {
 		return fmt.Errorf("%w: %s for a channel and a thousand blocks, allowed are %s", ErrPrice, price, u.MaxPrice)
 	}
-	if g.Invoice == "" {
+	if height := c.cfg.Height(); g.Invoice == "" {
+		switch {
+		case uint64(g.Bought) > uint64(height)+buySlack:
+			return fmt.Errorf("%w: it was paid until block %d and says that it watches until block %d: it is not paid again before", ErrRefused, g.Bought, g.Until)
+		case height < g.Wait:
+			return fmt.Errorf("%w: an invoice could not be paid: another one is asked for at block %d", ErrRefused, g.Wait)
+		}
 		a, err := c.ask(ctx, u, wire.TowerRequest{Kind: wire.TowerBuy, Contract: id, Blocks: MinBlocks})
 		if err != nil {
 			return err
@@ -316,6 +329,11 @@ func (c *Client) buy(ctx context.Context, u *user, id types.ChannelID, g *given,
 		return fmt.Errorf("the payment to the watchtower is not decided yet: %w", errors.Join(errSilent, err))
 	}
 	g.Invoice = ""
+	if outcome == Paid {
+		g.Bought = types.Height(min(uint64(max(g.Bought, g.Until, c.cfg.Height()))+MinBlocks, uint64(forever)))
+	} else {
+		g.Wait = c.cfg.Height() + buyPause
+	}
 	if serr := c.save(ctx, u, id, *g); serr != nil || outcome == Unpaid {
 		return fmt.Errorf("the watchtower was not paid: %w", errors.Join(ErrPrice, err, serr))
 	}

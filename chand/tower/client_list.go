@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/eschaton-network/chand/types"
@@ -34,12 +35,12 @@ func (c *Client) Add(ctx context.Context, t Tower) (types.Amount, error) {
 		return a.Price, err
 	}
 	if old != nil {
-		old.mu.Lock()
-		u.given = old.given
-		old.mu.Unlock()
 		if old.stop != nil {
 			old.stop()
 		}
+		old.mu.Lock()
+		u.given = maps.Clone(old.given) // the goroutine of old may still be at it
+		old.mu.Unlock()
 	}
 	c.towers[t.Node] = u
 	if c.start != nil {

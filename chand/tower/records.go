@@ -29,6 +29,12 @@ type watched struct {
 	Refund  []byte `cbor:"4,keyasint,omitempty"`
 	// Client is the node that gave or paid first.
 	Client types.NodeID `cbor:"5,keyasint"`
+	// Seen is the newest block at which the contract was seen on the ledger.
+	Seen types.Height `cbor:"6,keyasint,omitempty"`
+	// Acts counts the versions that were published; the newest of them is ActEpoch and ActVersion.
+	Acts       uint32 `cbor:"7,keyasint,omitempty"`
+	ActEpoch   uint32 `cbor:"8,keyasint,omitempty"`
+	ActVersion uint32 `cbor:"9,keyasint,omitempty"`
 }
 
 // sale is an invoice for watching, until it is paid or expires.
@@ -55,6 +61,10 @@ type given struct {
 	Until   types.Height `cbor:"3,keyasint,omitempty"`
 	// Invoice is being paid: until its end is known no other is asked for.
 	Invoice string `cbor:"4,keyasint,omitempty"`
+	// Bought is the last block that was paid for by our own count, whatever the tower says.
+	Bought types.Height `cbor:"5,keyasint,omitempty"`
+	// Wait is the first block at which another invoice is asked for after one that could not be paid.
+	Wait types.Height `cbor:"6,keyasint,omitempty"`
 }
 
 func givenKey(node types.NodeID, contract types.ChannelID) string {

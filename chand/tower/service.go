@@ -24,6 +24,11 @@ const (
 	maxOfClient = 1000
 	// maxSales bounds a client's unpaid invoices.
 	maxSales = 32
+	// saleLate is how long after an invoice's end its payment may still settle: it was on its way.
+	saleLate types.Time = 600
+	// maxActs bounds the versions of one contract that a tower publishes, each at its own cost: the one that it had, and a few that came late. A
+	// client that publishes versions of its own channel could else have it pay for as many as it likes.
+	maxActs = 4
 	// maxBlocks bounds what can be bought at once: 194 days of blocks of a second.
 	maxBlocks = 1 << 24
 	// forever is the end of what costs nothing.
@@ -182,13 +187,13 @@ func (s *Service) credit(ctx context.Context, from types.NodeID) error {
 				return err
 			}
 			if w.Client.IsZero() {
-				w.Client = from
+				w.Client, w.Seen = from, s.height() // sell has seen it
 			}
 			w.Until = types.Height(min(uint64(max(w.Until, s.height()))+uint64(v.Blocks), uint64(forever)))
 			if err := s.save(ctx, v.Contract, w, del(BucketSale, hash.String())); err != nil {
 				return err
 			}
-		case s.cfg.Now() > v.Expires:
+		case s.cfg.Now() > v.Expires+saleLate:
 			if err := s.cfg.Store.Commit(ctx, del(BucketSale, hash.String())); err != nil {
 				return err
 			}
@@ -318,15 +323,21 @@ func (s *Service) keep(ctx context.Context, from types.NodeID, id types.ChannelI
 	if err != nil {
 		return refuse("the refund: %v", err)
 	}
-	if !r.After(w.Epoch, w.Version) {
-		return nil // what is held replaces it: the answer says what that is
+	if !r.After(w.Epoch, w.Version) { // what is held replaces it: the answer says what that is
+		if w.Until == s.list[id].Until {
+			return nil
+		}
+		return s.save(ctx, id, w)
 	}
 	for _, account := range r.Accounts {
 		if _, err := s.cfg.Chain.Account(account); err != nil {
 			return refuse("the refund pays account %s: %v", account, err)
 		}
 	}
-	w.Epoch, w.Version, w.Refund = r.Epoch, r.Version, slices.Clone(refund)
+	if c.Posted != nil && w.Acts >= maxActs {
+		return refuse("this tower has published %d versions of contract %s, its most: publish this one yourself", w.Acts, id)
+	}
+	w.Epoch, w.Version, w.Refund, w.Seen = r.Epoch, r.Version, slices.Clone(refund), s.height()
 	if w.Client.IsZero() {
 		w.Client = from
 	}
