@@ -122,7 +122,7 @@ func PrepareRestored(ctx context.Context, s Store) error {
 	return s.Commit(ctx, writes...)
 }
 
-// restored feeds Restore to a channel before anything else, and takes the mark off the store once every channel has saved it.
+// restored feeds Restore to each channel before anything else. What only a start from a backup does, it does now: the next start finds no mark.
 func (d *Daemon) restored(list []*runner) {
 	d.restoring.Store(int32(len(list)))
 	for _, r := range list {
@@ -130,6 +130,15 @@ func (d *Daemon) restored(list []*runner) {
 			if _, err := r.step(b, channel.Restore{}); err != nil {
 				r.log.Error("a restored channel", "err", err)
 			}
+			r.streamsRestored(b)
+		})
+	}
+}
+
+// forgetRestored takes the mark off the store once every channel has saved all that was forced on it so far.
+func (d *Daemon) forgetRestored(list []*runner) {
+	for _, r := range list {
+		r.box.force(func(b *batch) {
 			b.then(func() {
 				if d.restoring.Add(-1) == 0 {
 					d.life.run("mark of a restored store", d.unmark)

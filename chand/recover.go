@@ -81,6 +81,7 @@ func (d *Daemon) loadChannels() error {
 			return err
 		}
 	}
+	d.forgetRestored(old)
 	for _, p := range pending {
 		p.loaded()
 	}

@@ -36,8 +36,12 @@ func (r *runner) attachStream(b *batch, s *outStream) {
 	}
 	s.note(func(st *StreamStanding) { *st = StreamStanding{Paid: rec.Paid, Total: rec.PaidTotal, Next: rec.Next} })
 	r.streams = append(r.streams, s)
-	if b.state.Phase != channel.PhaseOpen {
+	switch {
+	case b.state.Phase != channel.PhaseOpen:
 		r.failStream(b, s, streamOver(&b.state))
+	case b.state.Restored:
+		r.failStream(b, s, refuse(CodePhase, "wait for the peer, and open another stream, with another key",
+			"channel %s was restored from a backup and has not agreed with its peer yet", b.state.ID))
 	}
 }
 
@@ -184,14 +188,14 @@ func (r *runner) streamsClosed(b *batch, agreed bool) {
 	})
 }
 
-// streamsResynced: versions count from 1 again in a new epoch, whose first one holds all that was signed here. A side that comes from a
-// backup may have forgotten numbers that it sent: its streams end.
+// streamsRestored: a side that comes from a backup may have forgotten numbers that it sent, so its streams end.
+func (r *runner) streamsRestored(b *batch) {
+	r.endStreams(b, "the channel was restored from a backup, which may not know all that was sent",
+		func(rec *streamRecord) (uint64, types.Amount, error) { return rec.Next - 1, rec.Total, nil })
+}
+
+// streamsResynced: versions count from 1 again in a new epoch, whose first one holds all that was signed here.
 func (r *runner) streamsResynced(b *batch) {
-	if r.d.cfg.Restored {
-		r.endStreams(b, "the channel was restored from a backup, which may not know all that was sent",
-			func(rec *streamRecord) (uint64, types.Amount, error) { return rec.Next - 1, rec.Total, nil })
-		return
-	}
 	for _, s := range slices.Clone(r.streams) {
 		if len(s.flight) > 0 {
 			r.streamsAcked(b, s.flight[len(s.flight)-1].version)

@@ -438,3 +438,53 @@ func TestStreamHistory(t *testing.T) {
 		again.Close()
 	})
 }
+
+// A stream that was being sent when its sender lost its disk ends for good with the first start from a backup, also when the peer is met only after
+// the next one: the numbers that the backup knows were used again else.
+func TestStreamRestored(t *testing.T) {
+	inWorld(t, []string{"alice", "bob"}, func(w *world) {
+		alice, bob := w.nodes["alice"], w.nodes["bob"]
+		c := w.open("alice", "bob", 100*types.Coin, types.Coin)
+		ctx, cancel := w.timeout()
+		defer cancel()
+		send := func() {
+			s := alice.stream(bob, "film")
+			defer s.Close()
+			if err := s.Send(ctx, 0, same(5, types.Coin)); err != nil {
+				t.Fatal(err)
+			}
+			if st := paidUpTo(ctx, s); st.Err != nil {
+				t.Fatal(st.Err)
+			}
+		}
+		send()
+		old := alice.store.Copy()
+		send()
+		bob.stop()
+		alice.crash()
+		if err := PrepareRestored(ctx, old); err != nil {
+			t.Fatal(err)
+		}
+		alice.store = old
+		alice.start()
+		w.until("the mark is gone", func() bool {
+			_, marked, err := load[bool](alice.store, bucketMeta, metaRestored)
+			return err == nil && !marked
+		})
+		alice.stop()
+		alice.cfg.Restored = false
+		alice.start()
+		bob.start()
+		w.until("both agree again", func() bool {
+			return alice.runner(c).view.Load().State.Ready() && bob.runner(c).view.Load().State.Ready()
+		})
+		_, err := alice.OpenStream(ctx, StreamRequest{To: bob.ID(), Key: "film", Memo: "by the second"})
+		var e *Error
+		if !errors.As(err, &e) || e.Code != CodePhase || !strings.Contains(e.Text, "backup") {
+			t.Errorf("the stream goes on: %v", err)
+		}
+		if mine := bob.mine(c); mine != 11*types.Coin {
+			t.Errorf("bob has %s, want 11", mine)
+		}
+	})
+}
