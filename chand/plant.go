@@ -26,7 +26,7 @@ type Planting struct {
 }
 
 // plantGroup is how many channels or payments share a commit.
-const plantGroup = 200
+const plantGroup = 2000
 
 // Plant puts channels and payments into the store of a daemon that does not run, as if it had opened and made them. The channels are
 // real, signed by both sides, but for their contracts, which are not on the ledger. For measurements of large daemons.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ type idleSizes struct {
 	settle                                            time.Duration
 }
 
-var realIdle = idleSizes{channels: 10_000, idleChannels: 1000, payments: 1_000_000, rounds: 4, history: 100_000, settle: 20 * time.Second}
+var realIdle = idleSizes{channels: 10_000, idleChannels: 1000, payments: 1_000_000, rounds: 4, history: 100_000, settle: time.Minute}
 
 // Goals of a daemon that does nothing.
 const (
@@ -50,21 +51,22 @@ func idle(ctx context.Context, b *bench) error {
 	daemon := func(name string) (*devnet.Node, error) {
 		return b.net.Start(setup, name, "--ledger-join", status.Ledger.Join, "--history-payments", fmt.Sprint(b.quiet.history))
 	}
-	small, err := daemon("small")
-	if err != nil {
-		return err
+	for _, f := range []struct {
+		name    string
+		measure func(context.Context, *devnet.Node, types.Hash) error
+	}{{"idle", b.resident}, {"start", b.start}, {"history", b.grow}} {
+		if len(b.only) > 0 && !slices.Contains(b.only, f.name) {
+			continue
+		}
+		d, err := daemon(f.name)
+		if err != nil {
+			return err
+		}
+		if err := f.measure(ctx, d, genesis); err != nil {
+			return err
+		}
 	}
-	if err := b.resident(ctx, small, genesis); err != nil {
-		return err
-	}
-	large, err := daemon("large")
-	if err != nil {
-		return err
-	}
-	if err := b.grow(ctx, large, genesis); err != nil {
-		return err
-	}
-	return b.start(ctx, large, genesis)
+	return nil
 }
 
 // plantStore stops a daemon and gives it channels and payments; its store is checked. It is left stopped.
@@ -108,6 +110,7 @@ func (b *bench) resident(ctx context.Context, d *devnet.Node, genesis types.Hash
 	if err != nil {
 		return err
 	}
+	b.say("  %.1f MiB", float64(n)/(1<<20))
 	b.cost("idle.rss_mib", float64(n)/(1<<20), "MiB", limit{idleGoal, fmt.Sprintf("what one with %d channels may hold", b.quiet.idleChannels)})
 	return d.Stop()
 }
@@ -138,6 +141,7 @@ func (b *bench) grow(ctx context.Context, d *devnet.Node, genesis types.Hash) er
 		if err != nil {
 			return err
 		}
+		b.say("  %d bytes", size)
 		if first == 0 {
 			first = float64(size)
 		}

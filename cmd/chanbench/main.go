@@ -85,6 +85,9 @@ func command() *cobra.Command {
 		if sub.name == "ledger" {
 			cmd.Flags().StringSliceVar(&o.only, "only", nil, "figures to measure, between commas; empty: all")
 		}
+		if sub.name == "idle" {
+			cmd.Flags().StringSliceVar(&o.only, "only", nil, "of idle, start and history, between commas; empty: all")
+		}
 		if sub.name == "ledger" || sub.name == "payments" {
 			cmd.Flags().StringVar(&o.profiles, "profile", "", "folder for processor profiles of the daemons under load; empty: none")
 		}

@@ -99,6 +99,7 @@ func run(ctx context.Context, home string, flags *pflag.FlagSet, out io.Writer) 
 		return err
 	}
 	defer closing(&err, "store", s.store.Close)
+	go trim(ctx)
 	if err := serveDebug(ctx, s.cfg.DebugListen, s.store.Stats); err != nil {
 		return err
 	}
