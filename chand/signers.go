@@ -9,7 +9,7 @@ import (
 
 const (
 	// tableAfter is how many good signatures of a key are seen before its table is made: a table saves about half of a verification and
-	// costs some fifteen, so that even keys that take turns and crowd each other out cost little more than without.
+	// costs some twenty, so that keys that take turns and crowd each other out cost no more than without.
 	tableAfter = 64
 	// maxTables bounds the tables that are kept, some 14 MB.
 	maxTables = 128

@@ -1,4 +1,4 @@
-// Package keytable verifies ECDSA signatures (secp256k1) by keys that sign often, three times as fast as without: the multiples of the
+// Package keytable verifies ECDSA signatures (secp256k1) by keys that sign often, twice as fast as without: the multiples of the
 // key that a verification adds up are kept. It handles public data only and is not of constant time.
 package keytable
 
@@ -25,7 +25,7 @@ type Table struct {
 	multiples [windows][half]point
 }
 
-// New makes the table of a valid key. It costs about as much as ten verifications without one.
+// New makes the table of a valid key. It costs about as much as twenty verifications without one.
 func New(key *btcec.PublicKey) *Table {
 	all := make([]btcec.JacobianPoint, windows*half)
 	var base btcec.JacobianPoint
