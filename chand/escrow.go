@@ -128,6 +128,22 @@ func (s *escrows) ended(b *batch, id types.Hash, role, state string, p types.Pre
 	}
 }
 
+// escrowCameBack corrects the record of an escrow that was released and whose money came back: the node that had it could not pass it on,
+// or the channel settled with a version from before the release and the payee did not claim the lock.
+func (r *runner) escrowCameBack(b *batch, id types.Hash, amount types.Amount) {
+	key := escrowKey(id, rolePayer)
+	e, ok, err := load[Escrow](r.d.Store, bucketEscrow, key)
+	if err != nil || !ok || e.State != EscrowReleased || e.Channel != b.state.ID || amount < e.Amount {
+		return
+	}
+	e.State = EscrowFailed
+	e.Failure = &PaymentFailure{Hop: r.peer, Rule: "not_delivered", Text: "the escrow was released, but did not reach the payee: its money came back", Next: "lock it again"}
+	b.write(put(bucketEscrow, key, e))
+	b.then(func() {
+		r.d.emit("escrow.failed", fmt.Sprintf("escrow of %s: %s", e.Amount, e.Failure.Text), r.d.shownEscrow(e))
+	})
+}
+
 // lost ends an escrow whose lock is not in the state that was agreed after a loss of data.
 func (s *escrows) lost(b *batch, id types.Hash, role string) {
 	if e := s.get(id, role); e != nil {

@@ -146,11 +146,16 @@ func (r *runner) incomingSettled(b *batch, l channel.Lock) {
 		return
 	}
 	r.unback(l.ID)
+	if in.GiveBack && in.Kind != kindEscrow { // it was on its way back, and is not ours; its reservation fee went back before
+		in.Released = true
+		r.repay(b, l.ID, in, in.Amount)
+		return
+	}
 	switch in.Kind {
 	case kindEscrow:
 		r.d.escrows.ended(b, l.Hash, rolePayee, EscrowReleased, l.Preimage, "")
 	case kindOrphan:
-		r.orphanSettled(b, l)
+		r.orphanSettled(b, l.Hash, l.Preimage)
 	case kindForward:
 		if in.Preimage.IsZero() { // released by its funder: the outgoing lock must follow
 			in.Preimage, in.Released = l.Preimage, true
@@ -207,7 +212,8 @@ func (r *runner) received(b *batch, p wire.Pay) {
 	}
 }
 
-// refunded: the peer gives back a payment that it does not want, or the reservation fee of a lock that it did not pass on.
+// refunded: the peer gives back a payment that it does not want, the reservation fee of a lock that it did not pass on, or the money of
+// an escrow that was released before it could pass that on.
 func (r *runner) refunded(b *batch, p wire.Pay) {
 	if pay := r.pays[p.Hash]; pay != nil && pay.rec.Amount == p.Amount {
 		delete(r.pays, p.Hash)
@@ -215,12 +221,21 @@ func (r *runner) refunded(b *batch, p wire.Pay) {
 		return
 	}
 	for id, out := range r.outgoing {
-		if out.Hash == p.Hash && !out.Gone && p.Amount <= out.Reserve-out.Refunded {
+		switch {
+		case out.Hash != p.Hash:
+			continue
+		case !out.Gone && p.Amount <= out.Reserve-out.Refunded:
 			out.Refunded += p.Amount
-			b.write(put(bucketOutgoing, lockKey(b.state.ID, id), out.outgoingRecord))
-			return
+		case out.Gone && out.Released && !out.Returned && p.Amount >= out.Amount: // not passed on further down: repaid upstream
+			out.Returned, out.acked, out.Refunded = true, false, p.Amount-out.Amount
+			r.tellUpstream(b, id, out)
+		default:
+			continue
 		}
+		b.write(put(bucketOutgoing, lockKey(b.state.ID, id), out.outgoingRecord))
+		return
 	}
+	r.escrowCameBack(b, p.Hash, p.Amount)
 }
 
 // maxRefunds bounds the payments that wait to be given back in one channel, which are saved in one record. A payer keeps at most

@@ -34,12 +34,15 @@ type (
 	mailRelease struct {
 		in       lockRef
 		preimage types.Preimage
-		ack      func()
+		missed   func(why string) // called instead of an answer when there is no such lock and will be none
 	}
 	// mailForget drops the record of an outgoing lock whose outcome the upstream side has saved.
 	mailForget struct{ lock uint64 }
 	// mailReleased says that the downstream side has saved that it must settle.
-	mailReleased struct{ lock uint64 }
+	mailReleased struct {
+		lock uint64
+		ack  func() // called once that is saved
+	}
 	// mailSettle releases an escrow that we pay.
 	mailSettle struct {
 		lock uint64

@@ -134,6 +134,10 @@ type outgoingRecord struct {
 	Refunded types.Amount `cbor:"12,keyasint,omitempty"`
 	// Lost: the lock is not in the state that was agreed after a loss of data.
 	Lost bool `cbor:"13,keyasint,omitempty"`
+	// Amount and Expiry are those of a forwarded lock. Released: the funder of its incoming half has settled that, so this one is settled, too.
+	Amount   types.Amount `cbor:"14,keyasint,omitempty"`
+	Expiry   types.Height `cbor:"15,keyasint,omitempty"`
+	Released bool         `cbor:"16,keyasint,omitempty"`
 }
 
 // incomingRecord says what becomes of a lock that the peer funded. It is saved with the version that brought the lock.
@@ -165,4 +169,9 @@ type incomingRecord struct {
 	Total types.Amount `cbor:"18,keyasint,omitempty"`
 	// Blinded: it came over a blinded path, so no failure tells more than that.
 	Blinded bool `cbor:"19,keyasint,omitempty"`
+	// Followed: the outgoing half of a released lock is saved as one to be settled. Owed is what is to be repaid because it came back, when
+	// too many payments waited to be given back. Number is that of the payment that says what passing it on has earned.
+	Followed bool         `cbor:"20,keyasint,omitempty"`
+	Owed     types.Amount `cbor:"21,keyasint,omitempty"`
+	Number   uint64       `cbor:"22,keyasint,omitempty"`
 }

@@ -249,6 +249,11 @@ func (d *Daemon) resume(r *runner) error {
 	r.box.force(func(b *batch) {
 		for lock, out := range r.outgoing {
 			switch {
+			case out.Kind == kindForward && out.Released && !out.Returned:
+				if !out.Gone {
+					r.releases[lock] = out.Preimage
+				}
+				r.tellReleased(b, lock, out)
 			case out.Kind == kindForward && (!out.Preimage.IsZero() || out.Returned):
 				r.tellUpstream(b, lock, out)
 				if _, open := b.state.Lock(channel.LockKey{Funder: b.state.Side, ID: lock}); open && !out.Gone && !out.Preimage.IsZero() {
@@ -263,8 +268,15 @@ func (d *Daemon) resume(r *runner) error {
 	for lock, in := range r.incoming {
 		switch {
 		case in.Kind == kindForward && in.Released:
+			forgotten := d.cfg.Restored && !d.passedOn(in.OutChannel, lockRef{id, lock}) // it may have been passed on after the backup
 			r.box.force(func(b *batch) {
-				if in := r.incoming[lock]; in != nil {
+				in := r.incoming[lock]
+				switch {
+				case in == nil || in.Followed || in.Owed > 0:
+				case forgotten:
+					r.orphanSettled(b, in.Hash, in.Preimage)
+					r.dropIncoming(b, lock)
+				default:
 					r.tellDownstream(b, lock, in)
 				}
 			})

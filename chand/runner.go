@@ -131,8 +131,12 @@ func (r *runner) refuseAll() {
 		case mailRequest:
 			v.fail(gone)
 		case mailOutcome:
-			v.ack()
+			if v.ack != nil {
+				v.ack()
+			}
 		case mailRelease:
+			v.missed("the next channel is over")
+		case mailReleased:
 			v.ack()
 		case mailClose:
 			v.done <- nil
@@ -379,7 +383,7 @@ func (r *runner) take(b *batch, in any) {
 		err := r.settleEscrow(b, m.lock)
 		b.then(func() { m.done <- err })
 	case mailReleased:
-		r.released(b, m.lock)
+		r.released(b, m)
 	case mailPart:
 		r.part(b, m)
 	case func(*batch):

@@ -151,8 +151,7 @@ func (r *runner) forget(b *batch, id uint64) {
 	if out == nil {
 		return
 	}
-	out.acked = true
-	if out.Gone {
+	if out.acked = true; r.idle(b, out) {
 		r.dropOutgoing(b, id)
 	}
 }
@@ -176,7 +175,7 @@ func (r *runner) lockSettled(b *batch, l channel.Lock) {
 	}
 	r.opened1(b, l.ID, out, l.Preimage)
 	out.Gone = true
-	if out.Kind != kindForward || out.acked {
+	if out.Kind != kindForward || r.idle(b, out) {
 		r.dropOutgoing(b, l.ID)
 		return
 	}
@@ -191,6 +190,7 @@ func (r *runner) lockReturned(b *batch, l channel.Lock, reason []byte) {
 	}
 	out := r.outgoing[l.ID]
 	if out == nil {
+		r.escrowCameBack(b, l.Hash, l.Amount)
 		return
 	}
 	out.Gone = true
@@ -207,8 +207,9 @@ func (r *runner) lockReturned(b *batch, l channel.Lock, reason []byte) {
 			out.escrow.end(b, EscrowRefunded, types.Preimage{}, reason)
 		}
 	case kindForward:
-		if out.Preimage.IsZero() {
-			out.Returned, out.Reason = true, reason
+		if out.Preimage.IsZero() || out.Released {
+			out.Returned, out.Reason, out.acked = true, reason, false
+			delete(r.releases, l.ID)
 			b.write(put(bucketOutgoing, lockKey(b.state.ID, l.ID), out.outgoingRecord))
 			r.tellUpstream(b, l.ID, out)
 			return
@@ -243,6 +244,7 @@ func (r *runner) closed(b *batch, agreed bool) {
 	}
 	r.spont = nil
 	r.refuseQueue(b, refuse(CodePhase, "use another channel", "the channel is closed"))
+	r.releasedOver(b)
 	for n := range min(r.receipts.next, maxReceipts) {
 		b.write(del(bucketReceipt, receiptKey(b.state.ID, n)))
 	}
@@ -313,13 +315,13 @@ func (r *runner) orphan(b *batch, id uint64) {
 
 // orphanSettled: the funder of a lock that nobody here remembers has paid it to us. If it was one to be passed on, its other half is
 // among the outgoing ones that nobody remembers either.
-func (r *runner) orphanSettled(b *batch, l channel.Lock) {
+func (r *runner) orphanSettled(b *batch, hash types.Hash, p types.Preimage) {
 	b.then(func() {
 		for _, other := range r.d.allRunners() {
 			other.box.force(func(*batch) {
 				for id, out := range other.outgoing {
-					if out.Kind == kindOrphan && out.Hash == l.Hash && !out.Gone {
-						other.releases[id] = l.Preimage
+					if out.Kind == kindOrphan && out.Hash == hash && !out.Gone {
+						other.releases[id] = p
 					}
 				}
 			})

@@ -86,7 +86,12 @@ func (r *runner) plan(b *batch) []planned {
 		}
 	}
 	// A reservation fee goes back in the update that gives its lock back, and before it: then the peer knows it when the lock is gone.
+	mine := b.state.Mine()
 	for _, p := range r.refunds {
+		if mine < p.Amount || !b.state.Publishable(mine-p.Amount) {
+			continue // waits until this side has it again
+		}
+		mine -= p.Amount
 		if !add(planned{op: p, dropped: func() { r.unrefund(b, p) }}) {
 			return list
 		}
@@ -186,8 +191,9 @@ func (r *runner) placed(b *batch, plan []planned, u *wire.Update) {
 				p.req.out.Attempt.Reserve = lock.Reserve
 			}
 			r.outgoing[lock.ID] = p.req.out
-			if !p.req.out.Preimage.IsZero() {
+			if p.req.out.Released {
 				r.releases[lock.ID] = p.req.out.Preimage
+				r.tellReleased(b, lock.ID, p.req.out)
 			}
 			b.write(put(bucketOutgoing, lockKey(at.channel, at.lock), p.req.out.outgoingRecord))
 		}

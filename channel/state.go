@@ -276,3 +276,6 @@ func (s *State) deadline(l *Lock) (types.Height, string) {
 	}
 	return 0, ""
 }
+
+// Publishable tells whether a balance can be an output of a refund, or is nothing.
+func (s State) Publishable(balance types.Amount) bool { return balance == 0 || balance >= s.dust() }
