@@ -214,6 +214,10 @@ func (r *runner) lockReturned(b *batch, l channel.Lock, reason []byte) {
 			r.tellUpstream(b, l.ID, out)
 			return
 		}
+		if !out.acked { // settled before, and upstream has not saved that
+			b.write(put(bucketOutgoing, lockKey(b.state.ID, l.ID), out.outgoingRecord))
+			return
+		}
 	}
 	r.dropOutgoing(b, l.ID)
 }

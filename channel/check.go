@@ -3,6 +3,8 @@ package channel
 import (
 	"errors"
 	"fmt"
+
+	"github.com/eschaton-network/chand/htlc"
 )
 
 // Check verifies every invariant of a state on its own: phase, keys, conservation in each version, order of versions,
@@ -66,7 +68,11 @@ func (s *State) checkVersions() error {
 	case s.Acked > c.Number:
 		return fmt.Errorf("version %d is acknowledged, the newest is %d", s.Acked, c.Number)
 	}
-	for _, locks := range [][]Lock{c.Locks, h.Locks} {
+	given, err := s.checkGiven()
+	if err != nil {
+		return err
+	}
+	for _, locks := range [][]Lock{c.Locks, h.Locks, given} {
 		for i := range locks {
 			l := &locks[i]
 			if l.ID == 0 || l.ID >= s.NextLock[l.Funder] {
@@ -78,6 +84,28 @@ func (s *State) checkVersions() error {
 		}
 	}
 	return nil
+}
+
+// checkGiven wants locks that this side settled after the newest version that the peer has, and gives them.
+func (s *State) checkGiven() ([]Lock, error) {
+	if len(s.Given) > maxGiven {
+		return nil, fmt.Errorf("%d settled locks are kept, at most %d", len(s.Given), maxGiven)
+	}
+	locks := make([]Lock, len(s.Given))
+	for i, g := range s.Given {
+		_, current := s.Current.find(g.Key())
+		_, held := s.Held.find(g.Key())
+		switch {
+		case i > 0 && locks[i-1].ID >= g.ID || g.Funder != s.Side || current || held:
+			return nil, fmt.Errorf("settled lock %d is out of order, open or the peer's", g.ID)
+		case g.Version <= max(s.Acked, s.Held.Number) || g.Version > s.Current.Number:
+			return nil, fmt.Errorf("lock %d was settled in version %d, the peer has %d of %d", g.ID, g.Version, max(s.Acked, s.Held.Number), s.Current.Number)
+		case g.Amount <= 0 || g.Amount > s.Capacity() || g.Expiry == 0 || g.Expiry > htlc.MaxExpiry || g.Preimage.IsZero():
+			return nil, fmt.Errorf("settled lock %d: amount %s, expiry %d", g.ID, g.Amount, g.Expiry)
+		}
+		locks[i] = g.Lock
+	}
+	return locks, nil
 }
 
 func (s *State) checkFlags() error {

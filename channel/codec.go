@@ -16,7 +16,7 @@ import (
 const (
 	// stateVersion is the first byte of an encoded state.
 	stateVersion = 1
-	// MaxStateSize bounds an encoded state: 2*MaxLocks locks of about 110 bytes, MaxLocks outputs, and the fixed part.
+	// MaxStateSize bounds an encoded state: 3*MaxLocks locks of about 110 bytes, MaxLocks outputs, and the fixed part.
 	MaxStateSize = 512 << 10
 )
 
@@ -84,6 +84,7 @@ type (
 		Expiry   types.Height
 		Preimage []byte
 		Flags    uint8
+		Gone     uint32 // the version that settled it, inGiven
 	}
 	diskPosting struct {
 		_              struct{} `cbor:",toarray"`
@@ -105,6 +106,7 @@ type (
 const (
 	inCurrent = 1 << iota
 	inHeld
+	inGiven
 )
 
 var (
@@ -163,18 +165,22 @@ func (l diskLock) compare(k LockKey) int {
 // lockTable merges the locks of all versions, in order, flagged.
 func (s *State) lockTable() []diskLock {
 	var all []diskLock
-	add := func(locks []Lock, flag uint8) {
-		for i := range locks {
-			l := &locks[i]
-			d := diskLock{ID: l.ID, Funder: l.Funder, Amount: l.Amount, Hash: l.Hash, Expiry: l.Expiry, Flags: flag}
-			if !l.Preimage.IsZero() {
-				d.Preimage = l.Preimage[:]
-			}
-			all = append(all, d)
+	add := func(l *Lock, flag uint8, gone uint32) {
+		d := diskLock{ID: l.ID, Funder: l.Funder, Amount: l.Amount, Hash: l.Hash, Expiry: l.Expiry, Flags: flag, Gone: gone}
+		if !l.Preimage.IsZero() {
+			d.Preimage = l.Preimage[:]
 		}
+		all = append(all, d)
 	}
-	add(s.Current.Locks, inCurrent)
-	add(s.Held.Locks, inHeld)
+	for i := range s.Current.Locks {
+		add(&s.Current.Locks[i], inCurrent, 0)
+	}
+	for i := range s.Held.Locks {
+		add(&s.Held.Locks[i], inHeld, 0)
+	}
+	for i := range s.Given {
+		add(&s.Given[i].Lock, inGiven, s.Given[i].Version)
+	}
 	slices.SortStableFunc(all, func(a, b diskLock) int { return a.compare(LockKey{b.Funder, b.ID}) })
 	out := all[:0]
 	for _, d := range all {
@@ -253,6 +259,9 @@ func (s *State) readLocks(d *diskState) error {
 		}
 		if l.Flags&inHeld != 0 {
 			s.Held.Locks = append(s.Held.Locks, locks[i])
+		}
+		if l.Flags&inGiven != 0 {
+			s.Given = append(s.Given, Given{locks[i], l.Gone})
 		}
 	}
 	for _, o := range d.Outputs {

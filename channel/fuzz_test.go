@@ -25,7 +25,7 @@ func richPair(t tb) (a, b *party) {
 	for _, err := range []error{
 		a.step(channel.ProposeAndYield{Ops: []wire.Op{lock(a, "x"), lock(a, "y"), wire.Pay{Amount: types.Coin}}}), deliver(a, b),
 		b.step(channel.ProposeAndYield{Ops: []wire.Op{lock(b, "z")}}), b.step(channel.Reveal{Preimages: []types.Preimage{preimage("x")}}), deliver(a, b),
-		a.step(channel.Propose{Ops: []wire.Op{lock(a, "v"), wire.GiveBack{ID: 1}}}),
+		a.step(channel.Propose{Ops: []wire.Op{lock(a, "v"), wire.GiveBack{ID: 1}, lock(a, "w"), wire.Settle{ID: 4, Preimage: preimage("w")}}}),
 	} {
 		if err != nil {
 			t.Fatalf("rich pair: %v", err)

@@ -350,7 +350,7 @@ func checkCounters(r *wire.Resync, v *Version) error {
 // repaired: the current version is now signed by the peer too, as the first of a new epoch.
 func (m *machine) repaired(sig wire.Sig, gone []Lock) {
 	s := &m.s
-	s.Held = Signed{s.Current, sig}
+	s.Held, s.Given = Signed{s.Current, sig}, nil
 	s.Acked, s.Offered, s.Restored = s.Current.Number, 0, false
 	s.Link = LinkIsReady
 	m.fx.Save, m.fx.OutboxAcked = true, MaxNumber // numbers begin anew: nothing of the old epoch may stay

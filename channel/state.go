@@ -20,6 +20,8 @@ const (
 	MaxUnacked = 256
 	// maxSideLocks bounds the open locks that one side funds; both together are wire.MaxLocks.
 	maxSideLocks = wire.MaxLocks / 2
+	// maxGiven bounds the locks in Given. It is more than an update settles, so that it holds up only who settles without being answered.
+	maxGiven = wire.MaxLocks
 	// maxEpochAhead is how far an agreed epoch may lie in the future, in minutes. The ledger refuses what is two hours ahead.
 	maxEpochAhead = 60
 	// restoredAhead is where the epochs begin, in minutes from now, that are agreed on with a side that was restored from a backup. All
@@ -56,6 +58,9 @@ type State struct {
 	// Current is the newest version that either side signed; Held the newest that the peer signed, which this side can publish.
 	Current Version
 	Held    Signed
+	// Given are own locks, by number, that are in neither of the two as this side added and settled them in updates that the peer has not
+	// acknowledged: it can publish a version in which they are open.
+	Given []Given
 	// Acked is the highest version of this side's that the peer has made durable.
 	Acked uint32
 	// Turn counts the hand-overs: even is the opener's turn.
@@ -84,6 +89,12 @@ type State struct {
 	cache *derived // from the fixed part; never changed once set, so copies of the state share it
 }
 
+// Given is a lock that this side settled in a version.
+type Given struct {
+	Lock
+	Version uint32
+}
+
 // Posting is a version that the chain showed.
 type Posting struct {
 	Epoch, Version uint32
@@ -96,7 +107,8 @@ type Posting struct {
 type Output struct {
 	Index uint32
 	Lock  Lock
-	// Live: the lock's end was not known before the contract settled, so its spending is reported.
+	// Live: the lock's end was not certain before the contract settled, as it was open or settled by this side only, so its spending
+	// is reported.
 	Live bool
 	// Done: spent, or of no more use to this side.
 	Done bool

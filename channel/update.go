@@ -1,7 +1,9 @@
 package channel
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
@@ -48,6 +50,10 @@ func (m *machine) propose(ops []wire.Op, yield bool) error {
 	if err != nil {
 		return refuse("%w; the channel stays as it was", err)
 	}
+	given := s.given(&v, ch.settled)
+	if len(given) > maxGiven {
+		return fmt.Errorf("%w: %d locks are settled that it has not seen gone", ErrWindow, len(s.Given))
+	}
 	u := &wire.Update{ID: s.ID, Version: v.Number, Ops: ops, Yield: yield}
 	if n := wire.Size(u); n > wire.MaxFrame {
 		return refuse("an update of %d bytes, at most %d fit; propose fewer operations at once", n, wire.MaxFrame)
@@ -55,7 +61,7 @@ func (m *machine) propose(ops []wire.Op, yield bool) error {
 	if u.Sig, err = s.sign(m.env.Keys.Fund, &v, false); err != nil {
 		return err
 	}
-	s.Current = v
+	s.Current, s.Given = v, given
 	s.NextLock[m.me()] += uint64(len(ch.added))
 	for _, l := range ch.settled {
 		m.note(LockSettled{l})
@@ -70,6 +76,20 @@ func (m *machine) propose(ops []wire.Op, yield bool) error {
 		s.Turn++
 	}
 	return nil
+}
+
+// given is Given after version v has settled own locks: those that the peer had signed are among Held's.
+func (s *State) given(v *Version, settled []Lock) []Given {
+	list := s.Given
+	for _, l := range settled {
+		if _, held := s.Held.find(l.Key()); !held {
+			list = append(slices.Clip(list), Given{l, v.Number})
+		}
+	}
+	if len(list) > len(s.Given) {
+		slices.SortFunc(list, func(a, b Given) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	return list
 }
 
 // prepare numbers new locks and applies the rules that bind one's own operations only.
@@ -125,7 +145,7 @@ func (m *machine) update(u *wire.Update) error {
 		return nil
 	}
 	s.NextLock[m.peer()] += uint64(len(ch.added))
-	s.Current, s.Held = v, Signed{v, u.Sig}
+	s.Current, s.Held, s.Given = v, Signed{v, u.Sig}, nil
 	m.fx.Save = true
 	m.send(&wire.Ack{ID: s.ID, Version: v.Number})
 	m.gained(&ch)
@@ -173,6 +193,7 @@ func (m *machine) ack(a *wire.Ack) error {
 }
 
 func (m *machine) acked(version uint32) {
+	m.s.Given = slices.DeleteFunc(slices.Clone(m.s.Given), func(g Given) bool { return g.Version <= version })
 	m.s.Acked = version // not worth a save of its own: a lower number after a crash only costs sending again
 	m.fx.OutboxAcked = version
 	m.note(Acked{version})

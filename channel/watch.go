@@ -148,8 +148,8 @@ func (m *machine) settled(e ledger.ContractSettled) {
 	}
 }
 
-// matchOutputs finds the known locks among the settled refund's outputs. A lock that this side added and settled since Held
-// is not among the known: if the peer publishes a version that still has it, the money is the peer's to claim all the same.
+// matchOutputs finds the known locks among the settled refund's outputs. One that this side has settled can be there, if the peer
+// published a version from before that: it is the peer's to claim, and this side's again after its expiry.
 func (m *machine) matchOutputs(refund []byte) {
 	s := &m.s
 	tx, err := ledger.DecodeMsgTx(refund)
@@ -159,7 +159,11 @@ func (m *machine) matchOutputs(refund []byte) {
 	}
 	known := map[types.Hash][]Lock{} // several locks may have the same script
 	seen := map[LockKey]bool{}
-	for _, list := range [][]Lock{s.Current.Locks, s.Held.Locks} {
+	given := make([]Lock, len(s.Given))
+	for i, g := range s.Given {
+		given[i] = g.Lock
+	}
+	for _, list := range [][]Lock{s.Current.Locks, s.Held.Locks, given} {
 		for _, l := range list {
 			if !seen[l.Key()] {
 				seen[l.Key()] = true
@@ -178,7 +182,7 @@ func (m *machine) matchOutputs(refund []byte) {
 			}
 			known[program] = append(append([]Lock(nil), known[program][:j]...), known[program][j+1:]...)
 			_, live := s.Current.find(l.Key())
-			s.Outputs = append(s.Outputs, Output{Index: uint32(i), Lock: l, Live: live})
+			s.Outputs = append(s.Outputs, Output{Index: uint32(i), Lock: l, Live: live || l.Funder == m.me()})
 			break
 		}
 	}
