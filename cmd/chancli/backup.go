@@ -138,21 +138,24 @@ func (a *app) backupRestore() *cobra.Command {
 			return fail("home_in_use", "give another folder", "%v", err)
 		}
 		defer lock.Close()
-		path := filepath.Join(to, storeFile)
+		// The home is one when the store gets its name: after a kill before that a daemon must not find half of one.
+		path := filepath.Join(to, storeFile+".restoring")
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
 		var sum backupSummary
 		if from != "" {
 			sum, err = restorePeer(cmd.Context(), from, s, path)
 		} else {
 			sum, err = restoreFile(cmd.Context(), args[0], s, path)
 		}
+		if err == nil {
+			err = keepSeed(to, c.Flags().Lookup("seed-file").Value.String(), s)
+		}
 		if err != nil {
 			return errors.Join(err, os.RemoveAll(path))
 		}
-		phrase, err := os.ReadFile(c.Flags().Lookup("seed-file").Value.String())
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(to, seedfile.Name), phrase, 0o600); err != nil {
+		if err := errors.Join(os.Rename(path, filepath.Join(to, storeFile)), syncFolder(to)); err != nil {
 			return err
 		}
 		sum.Home = to
@@ -161,6 +164,37 @@ func (a *app) backupRestore() *cobra.Command {
 		})
 	}
 	return c
+}
+
+// keepSeed puts the phrase into the new home. One that is there already stays: nothing else may be left of it.
+func keepSeed(home, file string, seed types.Seed) error {
+	path := filepath.Join(home, seedfile.Name)
+	there, err := seedfile.Read(path)
+	switch {
+	case err == nil && there == seed:
+		return nil
+	case !errors.Is(err, os.ErrNotExist):
+		return fail("home_exists", "give a folder that does not exist yet", "%s holds something else than the phrase of --seed-file, and is left as it is", path)
+	}
+	phrase, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(phrase)
+	return errors.Join(err, f.Sync(), f.Close(), os.Rename(path+".new", path), syncFolder(home))
+}
+
+// syncFolder makes the names in a folder durable.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func restoreFile(ctx context.Context, file string, seed types.Seed, path string) (backupSummary, error) {
