@@ -109,7 +109,7 @@ func open(path string, opts Options, fsys vfs.FS) (s *Store, err error) {
 			err = fmt.Errorf("%w: %s: damaged: %v: move it away, or restore a backup of it", ErrNotStore, path, p)
 		}
 		if err != nil {
-			err = errors.Join(fmt.Errorf("open store %s: %w", path, err), s.release())
+			err = errors.Join(fmt.Errorf("open store %s: %w", path, err), s.release(s.db))
 			s = nil
 		}
 	}()
@@ -236,19 +236,30 @@ func (s *Store) Close() error {
 	if s.db == nil {
 		return nil
 	}
-	var err error
-	if !s.readOnly {
-		err = s.mark.write(s.mark.seq)
+	s.disk.live.Store(false) // what fails from here on is an error of Close's
+	db := s.db
+	s.db = nil
+	closed := make(chan error, 1)
+	go func() {
+		var err error
+		if !s.readOnly {
+			err = s.mark.write(s.mark.seq)
+		}
+		closed <- errors.Join(err, s.release(db))
+	}()
+	select {
+	case err := <-closed:
+		return err
+	case <-s.broken: // a moment ago something failed, and stands still within the engine: its end would be waited for without end
+		return nil
 	}
-	return errors.Join(err, s.release())
 }
 
-// release closes what is open.
-func (s *Store) release() (err error) {
+// release closes what is open; db may be nil.
+func (s *Store) release(db *pebble.DB) (err error) {
 	s.disk.live.Store(false)
-	if s.db != nil {
-		err = s.db.Close()
-		s.db = nil
+	if db != nil {
+		err = db.Close()
 	}
 	if s.mark != nil {
 		err = errors.Join(err, s.mark.file.Close())

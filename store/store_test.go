@@ -203,6 +203,18 @@ func (d *badDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error)
 	return badFile{f, d}, err
 }
 
+func (d *badDisk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := d.FS.OpenReadWrite(name, c, o...)
+	return badFile{f, d}, err
+}
+
+func (f badFile) WriteAt(b []byte, off int64) (int, error) {
+	if f.d.bad.Load() {
+		return 0, syscall.ENOSPC
+	}
+	return f.File.WriteAt(b, off)
+}
+
 func (f badFile) Write(b []byte) (int, error) {
 	if f.d.bad.Load() {
 		return 0, syscall.ENOSPC
@@ -248,6 +260,73 @@ func TestPoison(t *testing.T) {
 		if v, err := s.Get("a", key); err != nil || string(v) != want {
 			t.Errorf("%s after reopening: %q, %v; want %q", key, v, err, want)
 		}
+	}
+}
+
+// slowDisk lets a test hold up whoever flushes.
+type slowDisk struct {
+	vfs.FS
+	hold atomic.Pointer[chan struct{}] // closed by who is held up, which then stays
+}
+
+type slowFile struct {
+	vfs.File
+	d *slowDisk
+}
+
+func (d *slowDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.Create(name, c)
+	return slowFile{f, d}, err
+}
+
+func (f slowFile) wait() {
+	if held := f.d.hold.Swap(nil); held != nil {
+		close(*held)
+		select {}
+	}
+}
+
+func (f slowFile) Sync() error     { f.wait(); return f.File.Sync() }
+func (f slowFile) SyncData() error { f.wait(); return f.File.SyncData() }
+
+// A failure in the middle of Close, after which the engine stands still, holds Close up no more than one before it.
+func TestPoisonWhileClosing(t *testing.T) {
+	d := &slowDisk{FS: vfs.Default}
+	s, err := open(filepath.Join(t.TempDir(), "db"), Options{}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.write()
+	if err := s.Commit(ctx, rec("a", "before", "1")); err != nil {
+		t.Fatal(err)
+	}
+	held, closed := make(chan struct{}), make(chan error, 1)
+	d.hold.Store(&held)
+	go func() { closed <- s.Close() }()
+	<-held
+	_ = s.poison(syscall.ENOSPC)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Get("a", "before"); !errors.Is(err, ErrClosed) {
+		t.Errorf("reading after Close: %v", err)
+	}
+}
+
+// A disk that fails when the store is being closed is an error of Close.
+func TestFullDiskWhileClosing(t *testing.T) {
+	d := &badDisk{FS: vfs.Default}
+	s, err := open(filepath.Join(t.TempDir(), "db"), Options{}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.write()
+	if err := s.Commit(ctx, rec("a", "before", "1")); err != nil {
+		t.Fatal(err)
+	}
+	d.bad.Store(true)
+	if err := s.Close(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Close on a full disk: %v", err)
 	}
 }
 
