@@ -16,6 +16,9 @@ const (
 	maxTries = 3 * maxParts
 	// maxParts bounds the parts of one payment that are out at once. More cost the hops more locks than they help the payment.
 	maxParts = 16
+	// lookAgain is how often a way is looked for that was not there for the rest of a payment while other parts of it are out: a channel's
+	// link may come up, above all after a restart.
+	lookAgain = 2 * time.Second
 )
 
 // driver is the goroutine of one sent payment. It asks runners for parts until the payee has the whole amount in locks, takes in
@@ -36,6 +39,8 @@ type driver struct {
 	dels    []types.Write
 	freed   []func()
 	cancels []chan<- error
+	// again: no way was found for what is missing, though it may be tried.
+	again bool
 }
 
 // ask is a part, or a Pay operation (way nil), that waits to be signed.
@@ -60,7 +65,12 @@ func (p *payment) drive(ctx context.Context) error {
 		if decided, err := t.next(ctx); decided || err != nil {
 			return err
 		}
+		var again <-chan time.Time
+		if t.again {
+			again = time.After(lookAgain)
+		}
 		select {
+		case <-again:
 		case <-ctx.Done():
 			return nil // a restart goes on with what is saved
 		case <-p.done:
@@ -99,19 +109,19 @@ func newDriver(p *payment) (*driver, error) {
 // next asks for what is missing, or decides the payment as failed when nothing is out and nothing more may be tried.
 func (t *driver) next(ctx context.Context) (decided bool, err error) {
 	missing, fees := t.missing()
+	t.again = false
 	if missing == 0 && len(t.cancels) == 0 {
 		return false, t.save(ctx)
 	}
 	stop := t.stop()
+	t.again = stop == nil
 	if stop == nil {
 		if stop, err = t.try(ctx, missing, fees); err != nil {
 			return false, err
 		}
 	}
-	if stop == nil {
-		return false, nil
-	}
-	if len(t.asked) > 0 {
+	if stop == nil || len(t.asked) > 0 {
+		t.again = false
 		return false, t.save(ctx)
 	}
 	t.p.mu.Lock()

@@ -109,6 +109,8 @@ func addTerms(text string, why *htlc.Failure, r *route.Route, hop int) string {
 	switch why.Code {
 	case htlc.FeeInsufficient:
 		return fmt.Sprintf("%s (offered %s, its terms now: %s for %s)", text, r.Hops[hop].Fee, want, amount)
+	case htlc.ReserveInsufficient:
+		return fmt.Sprintf("%s (offered %s, its terms now: %d in 10^12 of %s a block)", text, r.Hops[hop].Ask, p.Reserve, amount)
 	case htlc.IncorrectExpiry:
 		return fmt.Sprintf("%s (offered %d blocks, its terms now: %d)", text, blocks, p.Delta)
 	case htlc.AmountBelowMinimum:
@@ -130,7 +132,7 @@ func nextStep(c htlc.Code) string {
 		return "try again: blocks have passed on the way, or a hop has new terms"
 	case htlc.ExpiryTooFar:
 		return "open a channel nearer to the payee: money would be locked for too long on this way"
-	case htlc.FeeInsufficient:
+	case htlc.FeeInsufficient, htlc.ReserveInsufficient:
 		return "allow a higher fee with --max-fee, or try again: the new terms are known now"
 	case htlc.AmountBelowMinimum:
 		return "pay more at once, or in fewer parts with --max-parts"
@@ -142,7 +144,7 @@ func nextStep(c htlc.Code) string {
 		return "try again; with --max-parts 1 if the payee's channels allow it"
 	case htlc.PermanentChannelFailure, htlc.PermanentNodeFailure, htlc.UnknownNextPeer:
 		return nextOther
-	case htlc.InvalidOnionVersion, htlc.InvalidOnionHMAC, htlc.InvalidOnionKey, htlc.InvalidOnionPayload:
+	case htlc.InvalidOnionVersion, htlc.InvalidOnionHMAC, htlc.InvalidOnionKey, htlc.InvalidOnionPayload, htlc.InvalidOnionBlinding:
 		return "use a shorter memo or another way: the node can't read this onion packet; its software may be older or newer"
 	}
 	return "try again later, or open a channel nearer to the payee"

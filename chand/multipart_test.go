@@ -213,3 +213,36 @@ func TestRebalance(t *testing.T) {
 		}
 	})
 }
+
+// A payer that went down between two parts goes on with the second as soon as it can, while the payee still holds the first.
+func TestPartsGoOnAfterARestart(t *testing.T) {
+	met := 0
+	for at := 1; at < 12; at++ {
+		inWorld(t, []string{"alice", "bob", "carol", "dave"}, func(world *world) {
+			f := &fault{at: at, happened: true}
+			bad := world.nodes["alice"]
+			bad.stop()
+			bad.wrap = f.wrap
+			bad.start()
+			w := world.diamond()
+			inv := must(w.dave.CreateInvoice(w.ctx, InvoiceRequest{Amount: 90 * types.Coin}))
+			f.arm(true)
+			ctx, cancel := context.WithTimeout(w.ctx, 3*time.Second)
+			w.alice.Pay(ctx, PayRequest{Invoice: inv.Text})
+			cancel()
+			bad.revive(f)
+			p, err := w.alice.Payment(inv.Hash, "")
+			if err != nil || p.State != PaymentPending || len(p.Parts) != 1 {
+				return
+			}
+			met++
+			w.blocks(holdBlocks / 2)
+			if p := must(w.alice.Payment(inv.Hash, "")); p.State != PaymentSucceeded || p.Tries < 2 {
+				t.Errorf("effect %d (%s): %s after %d tries, %+v", at, f.hit, p.State, p.Tries, p.Failure)
+			}
+		})
+	}
+	if met == 0 {
+		t.Error("no restart between two parts: the test does not reach what it is for")
+	}
+}
