@@ -28,6 +28,8 @@ const (
 	twinWait = 2 * time.Second
 	// twinPause is the least time between two questions that are passed on to one peer, or answered.
 	twinPause types.Time = 1
+	// twinWarn is the least time between two warnings: any peer can say that it was asked.
+	twinWarn types.Time = 600
 	// maxAsked bounds what is remembered of who asked.
 	maxAsked = 1024
 )
@@ -41,6 +43,7 @@ type twins struct {
 	mu      sync.Mutex
 	waiting map[types.NodeID]chan *wire.TwinProof // guarded by mu; questions that were passed on
 	asked   map[types.NodeID]types.Time           // guarded by mu; when a peer's question was answered last
+	warned  types.Time                            // guarded by mu
 }
 
 func newTwins(d *Daemon) (*twins, error) {
@@ -155,6 +158,10 @@ func (t *twins) prove(peer types.NodeID, m *wire.TwinAsk) {
 		}
 		t.asked[peer] = now
 	}
+	warn := !soon && now >= t.warned+twinWarn
+	if warn {
+		t.warned = now
+	}
 	t.mu.Unlock()
 	if soon {
 		return
@@ -166,6 +173,8 @@ func (t *twins) prove(peer types.NodeID, m *wire.TwinAsk) {
 	r.PutBytesUnchecked(p.Sig[:32])
 	s.PutBytesUnchecked(p.Sig[32:])
 	t.d.send(peer, p)
-	t.d.Log.Warn("somebody with this daemon's seed phrase asks whether it runs: was a copy of its home started?", "peer", peer)
-	t.d.emit("warning", "another daemon with this one's seed phrase was started; it is told to stop", nil)
+	if warn {
+		t.d.Log.Warn("a peer says that another daemon with this one's seed phrase asks whether this one runs: was a copy of its home started?", "peer", peer)
+		t.d.emit("warning", "a peer says that another daemon with this one's seed phrase was started; if so, that one is told to stop", nil)
+	}
 }
