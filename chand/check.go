@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/eschaton-network/chand/chand/backup"
 	"github.com/eschaton-network/chand/chand/library"
 	"github.com/eschaton-network/chand/chand/stamper"
 	"github.com/eschaton-network/chand/chand/tower"
@@ -30,7 +31,7 @@ func Check(s Reader) error {
 	c.payments()
 	c.streams()
 	c.others()
-	if err := tower.Check(s); err != nil {
+	if err := errors.Join(tower.Check(s), backup.Check(s)); err != nil {
 		c.bad("%w", err)
 	}
 	return errors.Join(c.found...)

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/eschaton-network/chand/store/memstore"
 	"github.com/eschaton-network/chand/types"
 )
 
@@ -136,4 +137,26 @@ func FuzzRead(f *testing.F) {
 		complete := false
 		_ = s.take(b, &complete, func([]types.Write) error { return nil }) // what a seed's own owner could have sealed
 	})
+}
+
+func TestCheck(t *testing.T) {
+	node := types.Seed{1}.NodeID().String()
+	for name, c := range map[string]struct {
+		key   string
+		value string
+		good  bool
+	}{
+		"whole":      {node, "12345678blob", true},
+		"no time":    {node, "1234567", false},
+		"no blob":    {node, "12345678", false},
+		"not a node": {"somebody", "12345678blob", false},
+	} {
+		s := memstore.New()
+		if err := s.Commit(t.Context(), types.Write{Bucket: BucketKept, Key: c.key, Value: []byte(c.value)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(s); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

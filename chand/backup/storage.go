@@ -138,21 +138,37 @@ func cutTime(b []byte) (t types.Time, rest []byte) {
 func (s *Storage) Prune(ctx context.Context) error {
 	var old []types.Write
 	now := s.cfg.Now()
-	err := s.cfg.Store.Scan(BucketKept, "", func(key string, value []byte) error {
-		node, err := types.ParseNodeID(key)
-		if err != nil || len(value) < 8 {
-			return fmt.Errorf("kept/%s: %d bytes: %w", key, len(value), errors.Join(err, ErrFormat))
+	err := eachKept(s.cfg.Store, func(node types.NodeID, at types.Time) {
+		if now > at+keepFor && !s.cfg.Partner(node) {
+			old = append(old, types.Write{Bucket: BucketKept, Key: node.String()})
 		}
-		if at, _ := cutTime(value); now > at+keepFor && !s.cfg.Partner(node) {
-			old = append(old, types.Write{Bucket: BucketKept, Key: key})
-		}
-		return nil
 	})
 	if err != nil || len(old) == 0 {
 		return err
 	}
 	return s.cfg.Store.Commit(ctx, old...)
 }
+
+// Reader is the part of a Store that Check needs.
+type Reader interface {
+	Scan(bucket, prefix string, fn func(key string, value []byte) error) error
+}
+
+// eachKept reads whose blobs are kept, and since when.
+func eachKept(s Reader, fn func(node types.NodeID, at types.Time)) error {
+	return s.Scan(BucketKept, "", func(key string, value []byte) error {
+		node, err := types.ParseNodeID(key)
+		if err != nil || len(value) <= 8 {
+			return fmt.Errorf("kept/%s: %d bytes: %w", key, len(value), errors.Join(err, ErrFormat))
+		}
+		at, _ := cutTime(value)
+		fn(node, at)
+		return nil
+	})
+}
+
+// Check reads everything that this package has stored. What is in a blob only its owner can tell.
+func Check(s Reader) error { return eachKept(s, func(types.NodeID, types.Time) {}) }
 
 // Changed asks for a look at whether the peers have what they should have.
 func (s *Storage) Changed() {
