@@ -48,6 +48,9 @@ func testBlindedInvoice(t *testing.T, private bool) {
 		if again.Payee == inv.Payee {
 			t.Error("two blinded invoices have the same payee")
 		}
+		if plan, err := alice.PlanPayment(PayRequest{Invoice: own.Text}); err != nil || len(plan.Parts) != 1 || plan.Fee <= 0 {
+			t.Errorf("plan %+v, %v", plan, err)
+		}
 		p := alice.pay(own.Text, PaymentSucceeded)
 		got := must(dave.Invoice(inv.Hash))
 		if got.State != InvoicePaid || got.Paid < amount || got.Paid > amount+htlc.MaxBlindedHops {

@@ -100,7 +100,7 @@ func newDriver(p *payment) (*driver, error) {
 			}
 		}
 		t.final = htlc.Payload{Kind: htlc.Invoice, Secret: inv.Secret}
-		t.way.delta, t.way.hints, t.way.key, t.way.paths = inv.FinalDelta, hintsOf(inv), inv.OnionKey, inv.Paths
+		t.way.follow(inv)
 	}
 	t.final.Total = p.rec.Amount
 	return t, nil

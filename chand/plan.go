@@ -59,7 +59,7 @@ func (d *Daemon) PlanPayment(q PayRequest) (Plan, error) {
 	}
 	t := wayRequest{to: rec.Peer, amount: rec.Amount, hash: rec.Hash, maxFee: rec.MaxFee, circle: rec.Circle}
 	if inv != nil {
-		t.delta, t.hints = inv.FinalDelta, hintsOf(inv)
+		t.follow(inv)
 	}
 	routes, err := d.findFlow(t, rec.MaxParts)
 	if err != nil {

@@ -50,6 +50,11 @@ type wayRequest struct {
 	circle          *Circle        // out and in over these own channels
 }
 
+// follow takes over what an invoice says of the ways to its payee.
+func (q *wayRequest) follow(inv *htlc.PaymentRequest) {
+	q.delta, q.hints, q.key, q.paths = inv.FinalDelta, hintsOf(inv), inv.OnionKey, inv.Paths
+}
+
 // way is a lock to be added in one of our channels that leads to the payee.
 type way struct {
 	runner      *runner
