@@ -257,3 +257,43 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 }
+
+// Every figure of payments and of openings from real daemons, with profiles of those on the way.
+func TestPaymentFigures(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts seven daemons")
+	}
+	profiles := t.TempDir()
+	got := map[string]row{}
+	for _, measure := range []func(context.Context, *bench) error{payments, openings} {
+		var out, progress bytes.Buffer
+		cmd := &cobra.Command{}
+		cmd.SetContext(t.Context())
+		cmd.SetOut(&out)
+		cmd.SetErr(&progress)
+		o := options{seconds: 7, json: true, dir: t.TempDir(), blockTime: 200 * time.Millisecond, profiles: profiles}
+		if err := run(cmd, o, measure); err != nil {
+			t.Fatalf("%v\n%s", err, progress.String())
+		}
+		t.Log(out.String())
+		for d := json.NewDecoder(&out); d.More(); {
+			var r row
+			if err := d.Decode(&r); err != nil {
+				t.Fatal(err)
+			}
+			got[r.Name] = r
+		}
+	}
+	for _, name := range []string{"direct.seq.p50_ms", "direct.seq.cpu_us", "direct.c50.per_s", "direct.c50.cpu_us", "direct.unary.c50.per_s", "direct.unary.c50.cpu_us",
+		"sender.bytes_per_payment", "sender.syncs_per_payment", "hop.seq.p50_ms", "hop.seq.cpu_us", "hop.c50.per_s", "hop.c50.cpu_us", "hop.unary.c50.per_s",
+		"hop.unary.c50.cpu_us", "stream.per_s", "stream.cpu_us", "open.seq.p50_ms", "open.c10.per_s"} {
+		if r, ok := got[name]; !ok || r.Value <= 0 || r.Limit <= 0 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	for _, name := range []string{"direct.seq.alice", "hop.c50.carol", "stream.bob"} {
+		if info, err := os.Stat(filepath.Join(profiles, name+".pprof")); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
