@@ -373,7 +373,7 @@ func (a *accountant) finish(p *pendingTx) []types.Write {
 	}
 	delete(a.byKey, p.Key)
 	a.done = append(a.done, p)
-	if p.Keep {
+	if p.Keep || p.State == TxConfirmed { // the books want to know what it cost
 		return a.save(p)
 	}
 	return []types.Write{del(bucketTx, seqKey(p.seq))}

@@ -2,6 +2,7 @@ package chand
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/eschaton-network/chand/htlc"
 )
@@ -66,7 +67,10 @@ func (t *driver) back(n partNews) {
 	t.hard = !t.learn(w, a, n.reason) || t.hard
 	p.mu.Lock()
 	p.rec.Failure = &f
-	p.rec.Reserve += max(0, a.Reserve-n.refunded)
+	if lost := max(0, a.Reserve-n.refunded); lost > 0 {
+		p.rec.Reserve += lost
+		p.rec.Over = addMove(slices.Clone(p.rec.Over), a.Channel, -lost)
+	}
 	p.mu.Unlock()
 }
 

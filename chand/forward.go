@@ -231,11 +231,14 @@ func (r *runner) forwarded(b *batch, id uint64, in *incomingRecord, settled bool
 		Peer: r.peer, Route: []types.NodeID{in.Next}, Preimage: in.Preimage, Reserve: max(0, in.Reserve-in.Refunded-in.OutReserve)}
 	if settled {
 		p.Fee = max(0, in.Amount-in.OutAmount)
-	} else if p.State = PaymentFailed; p.Reserve == 0 {
+		p.Over = []Move{{b.state.ID, in.Amount + in.Reserve - in.Refunded}, {in.OutChannel, -in.OutAmount - in.OutReserve}}
+	} else if p.State = PaymentFailed; in.Reserve == in.Refunded && in.OutReserve == 0 {
 		if in.Number != 0 {
 			b.write(del(bucketPayment, seqKey(in.Number)))
 		}
-		return // nothing was earned: nothing to remember
+		return // nothing moved: nothing to remember
+	} else {
+		p.Over = []Move{{b.state.ID, in.Reserve - in.Refunded}, {in.OutChannel, -in.OutReserve}}
 	}
 	if in.Number == 0 {
 		in.Number = r.d.payments.number()

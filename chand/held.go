@@ -1,8 +1,10 @@
 package chand
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/eschaton-network/chand/channel"
 	"github.com/eschaton-network/chand/htlc"
@@ -32,6 +34,15 @@ type heldSet struct {
 	total, sum types.Amount
 	since      types.Height
 	parts      map[lockRef]heldPart
+}
+
+// moves is what the parts bring, by channel.
+func (s *heldSet) moves() (list []Move) {
+	for at, part := range s.parts {
+		list = addMove(list, at.channel, part.amount)
+	}
+	slices.SortFunc(list, func(a, b Move) int { return bytes.Compare(a.Channel[:], b.Channel[:]) })
+	return list
 }
 
 // hold takes a lock that is for us: it waits for the other parts of its payment, or completes it.
@@ -104,7 +115,7 @@ func (s *invoices) join(b *batch, r *runner, l channel.Lock, p htlc.Payload) (ty
 		}
 		rec.Held = set.refs()
 	}
-	s.paid(b, l.Hash, rec, set.sum, r.peer)
+	s.paid(b, l.Hash, rec, set.sum, r.peer, set.moves())
 	delete(s.sets, l.Hash)
 	b.then(func() {
 		for ref, part := range set.parts {

@@ -197,7 +197,7 @@ func (r *runner) received(b *batch, p wire.Pay) {
 		return
 	}
 	if p.Hash.IsZero() {
-		r.d.received(b, Payment{Amount: p.Amount, Peer: r.peer, Spontaneous: true})
+		r.d.received(b, Payment{Amount: p.Amount, Peer: r.peer, Spontaneous: true, Over: []Move{{b.state.ID, p.Amount}}})
 		return
 	}
 	pre, why := r.d.invoices.claim(b, p.Hash, p.Amount, r.peer)

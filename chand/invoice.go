@@ -154,12 +154,12 @@ func (s *invoices) claim(b *batch, hash types.Hash, amount types.Amount, from ty
 		return types.Preimage{}, detailsFailure("%v", err)
 	}
 	s.returnAll(hash, detailsFailure("%v", errPaidAlready))
-	s.paid(b, hash, rec, amount, from)
+	s.paid(b, hash, rec, amount, from, []Move{{b.state.ID, amount}})
 	return rec.Preimage, nil
 }
 
 // paid saves an invoice as paid, in the commit that brings the money. Called with mu held.
-func (s *invoices) paid(b *batch, hash types.Hash, rec *invoiceRecord, amount types.Amount, from types.NodeID) {
+func (s *invoices) paid(b *batch, hash types.Hash, rec *invoiceRecord, amount types.Amount, from types.NodeID, over []Move) {
 	now := s.d.now()
 	s.claims[hash] = true
 	rec.Paid, rec.PaidBy, rec.Got = now, from, amount
@@ -174,7 +174,7 @@ func (s *invoices) paid(b *batch, hash types.Hash, rec *invoiceRecord, amount ty
 			s.d.emit("invoice.paid", "an invoice of "+rec.Amount.String()+" was paid", rec.show(s.d.ID(), now))
 		}
 	})
-	s.d.received(b, Payment{Hash: hash, Amount: amount, Peer: from, Memo: rec.Memo, Preimage: rec.Preimage, Invoice: rec.Text, Spontaneous: rec.Spontaneous})
+	s.d.received(b, Payment{Hash: hash, Amount: amount, Peer: from, Memo: rec.Memo, Preimage: rec.Preimage, Invoice: rec.Text, Spontaneous: rec.Spontaneous, Over: over})
 }
 
 // CancelInvoice takes an unpaid invoice back: payments of it are refused from then on, and parts that are held go back.

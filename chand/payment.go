@@ -75,8 +75,28 @@ type Payment struct {
 	Until    types.Time `cbor:"24,keyasint,omitempty"`
 	// Cancelled is when the payer asked to try no more.
 	Cancelled types.Time `cbor:"25,keyasint,omitempty"`
+	// Over is what moved in which channel, as far as Parts and Attempt don't say it: of a received payment its parts, of a forwarded one the
+	// channel that it came from and the one that it went to, of a sent one the reservation fees of parts that came back.
+	Over []Move `cbor:"27,keyasint,omitempty"`
 	// Circle is set for a payment to this daemon itself.
 	Circle *Circle `cbor:"26,keyasint,omitempty"`
+}
+
+// Move is money that came in (or, negative, went out) over a channel.
+type Move struct {
+	Channel types.ChannelID `cbor:"1,keyasint"`
+	Amount  types.Amount    `cbor:"2,keyasint"`
+}
+
+// addMove adds to what is listed of a channel.
+func addMove(list []Move, c types.ChannelID, a types.Amount) []Move {
+	for i := range list {
+		if list[i].Channel == c {
+			list[i].Amount += a
+			return list
+		}
+	}
+	return append(list, Move{c, a})
 }
 
 // Circle names the own channels over which a payment to oneself leaves and comes home, so that money moves between them.

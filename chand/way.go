@@ -193,26 +193,8 @@ func (d *Daemon) locals() []route.Local {
 
 // local is what a channel can send in one lock, and in all.
 func local(s *channel.State) route.Local {
-	l := route.Local{Channel: s.ID, Peer: s.Peer, CanSend: s.CanSend(), Timing: s.Timing}
-	rules := s.Rules[s.Side.Other()]
-	l.Total = max(l.CanSend, s.Mine()-rules.Deposit)
-	open, sum := 0, types.Amount(0)
-	for i := range s.Current.Locks {
-		if k := &s.Current.Locks[i]; k.Funder == s.Side {
-			open++
-			sum += k.Amount
-		}
-	}
-	if rules.MaxInFlight > 0 {
-		l.Total = min(l.Total, max(0, rules.MaxInFlight-sum))
-		l.CanSend = min(l.CanSend, l.Total)
-	}
-	if rules.MaxLocks > 0 {
-		if l.Slots = int(rules.MaxLocks) - open; l.Slots <= 0 {
-			l.CanSend, l.Total = 0, 0
-		}
-	}
-	return l
+	r, slots := room(s, s.Side)
+	return route.Local{Channel: s.ID, Peer: s.Peer, CanSend: r.Once, Total: r.Total, Slots: max(0, slots), Timing: s.Timing}
 }
 
 // directChannel is the channel with the peer that can best send the amount now, or nil.

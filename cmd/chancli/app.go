@@ -62,7 +62,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
 	root.AddCommand(a.statusCommand(), a.accountCommand(), a.peerCommand(), a.towerCommand(), a.backupCommand(), a.channelCommand(), a.routeCommand(), a.invoiceCommand(), a.payCommand(),
 		a.paymentCommand(), a.rebalanceCommand(), a.streamCommand(), a.escrowCommand(), a.statementCommand(), a.serviceCommand(), a.fetchCommand(), a.timestampCommand(),
-		a.deadlinesCommand(),
+		a.deadlinesCommand(), a.liquidityCommand(), a.reportCommand(), a.exportCommand(),
 		a.ledgerCommand(), a.proofCommand(), a.verifyCommand(),
 		a.watchCommand(), a.checkCommand(), a.stopCommand(), a.macaroonCommand(), a.escCommand(), a.versionCommand())
 	for _, c := range root.Commands() {

@@ -8,6 +8,7 @@ package chandv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -20,6 +21,985 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type LiquidityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Peer id. Empty: no node in particular.
+	To            string `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LiquidityRequest) Reset() {
+	*x = LiquidityRequest{}
+	mi := &file_chand_v1_operations_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiquidityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiquidityRequest) ProtoMessage() {}
+
+func (x *LiquidityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiquidityRequest.ProtoReflect.Descriptor instead.
+func (*LiquidityRequest) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *LiquidityRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type LiquidityResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Channels []*ChannelRoom         `protobuf:"bytes,1,rep,name=channels,proto3" json:"channels,omitempty"`
+	// Largest single payment to a peer, and all together.
+	SendOnce     string `protobuf:"bytes,2,opt,name=send_once,json=sendOnce,proto3" json:"send_once,omitempty"`
+	SendTotal    string `protobuf:"bytes,3,opt,name=send_total,json=sendTotal,proto3" json:"send_total,omitempty"`
+	ReceiveOnce  string `protobuf:"bytes,4,opt,name=receive_once,json=receiveOnce,proto3" json:"receive_once,omitempty"`
+	ReceiveTotal string `protobuf:"bytes,5,opt,name=receive_total,json=receiveTotal,proto3" json:"receive_total,omitempty"`
+	// With "to": what can go there and come from there as several parts. "most" is what capacities allow, "likely" what gets through with
+	// odds of one half at least. What is on the other's side is known to it only: the sums from it count all of its public channels.
+	ToMost     string `protobuf:"bytes,6,opt,name=to_most,json=toMost,proto3" json:"to_most,omitempty"`
+	ToLikely   string `protobuf:"bytes,7,opt,name=to_likely,json=toLikely,proto3" json:"to_likely,omitempty"`
+	FromMost   string `protobuf:"bytes,8,opt,name=from_most,json=fromMost,proto3" json:"from_most,omitempty"`
+	FromLikely string `protobuf:"bytes,9,opt,name=from_likely,json=fromLikely,proto3" json:"from_likely,omitempty"`
+	// A command that would make channels more even, and why. Empty: nothing to do.
+	Hint          string `protobuf:"bytes,10,opt,name=hint,proto3" json:"hint,omitempty"`
+	Why           string `protobuf:"bytes,11,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LiquidityResponse) Reset() {
+	*x = LiquidityResponse{}
+	mi := &file_chand_v1_operations_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiquidityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiquidityResponse) ProtoMessage() {}
+
+func (x *LiquidityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiquidityResponse.ProtoReflect.Descriptor instead.
+func (*LiquidityResponse) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *LiquidityResponse) GetChannels() []*ChannelRoom {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+func (x *LiquidityResponse) GetSendOnce() string {
+	if x != nil {
+		return x.SendOnce
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetSendTotal() string {
+	if x != nil {
+		return x.SendTotal
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetReceiveOnce() string {
+	if x != nil {
+		return x.ReceiveOnce
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetReceiveTotal() string {
+	if x != nil {
+		return x.ReceiveTotal
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetToMost() string {
+	if x != nil {
+		return x.ToMost
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetToLikely() string {
+	if x != nil {
+		return x.ToLikely
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetFromMost() string {
+	if x != nil {
+		return x.FromMost
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetFromLikely() string {
+	if x != nil {
+		return x.FromLikely
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
+}
+
+func (x *LiquidityResponse) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type ChannelRoom struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
+	PeerConnected bool                   `protobuf:"varint,3,opt,name=peer_connected,json=peerConnected,proto3" json:"peer_connected,omitempty"`
+	Mine          string                 `protobuf:"bytes,4,opt,name=mine,proto3" json:"mine,omitempty"`
+	Theirs        string                 `protobuf:"bytes,5,opt,name=theirs,proto3" json:"theirs,omitempty"`
+	Locked        string                 `protobuf:"bytes,6,opt,name=locked,proto3" json:"locked,omitempty"`
+	// Floor under our balance that the peer demands.
+	Deposit       string `protobuf:"bytes,7,opt,name=deposit,proto3" json:"deposit,omitempty"`
+	SendOnce      string `protobuf:"bytes,8,opt,name=send_once,json=sendOnce,proto3" json:"send_once,omitempty"`
+	SendTotal     string `protobuf:"bytes,9,opt,name=send_total,json=sendTotal,proto3" json:"send_total,omitempty"`
+	ReceiveOnce   string `protobuf:"bytes,10,opt,name=receive_once,json=receiveOnce,proto3" json:"receive_once,omitempty"`
+	ReceiveTotal  string `protobuf:"bytes,11,opt,name=receive_total,json=receiveTotal,proto3" json:"receive_total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelRoom) Reset() {
+	*x = ChannelRoom{}
+	mi := &file_chand_v1_operations_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelRoom) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelRoom) ProtoMessage() {}
+
+func (x *ChannelRoom) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelRoom.ProtoReflect.Descriptor instead.
+func (*ChannelRoom) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ChannelRoom) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetPeerConnected() bool {
+	if x != nil {
+		return x.PeerConnected
+	}
+	return false
+}
+
+func (x *ChannelRoom) GetMine() string {
+	if x != nil {
+		return x.Mine
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetTheirs() string {
+	if x != nil {
+		return x.Theirs
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetLocked() string {
+	if x != nil {
+		return x.Locked
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetDeposit() string {
+	if x != nil {
+		return x.Deposit
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetSendOnce() string {
+	if x != nil {
+		return x.SendOnce
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetSendTotal() string {
+	if x != nil {
+		return x.SendTotal
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetReceiveOnce() string {
+	if x != nil {
+		return x.ReceiveOnce
+	}
+	return ""
+}
+
+func (x *ChannelRoom) GetReceiveTotal() string {
+	if x != nil {
+		return x.ReceiveTotal
+	}
+	return ""
+}
+
+type FeesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Payments that began from since on and before until. Absent: no bound.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeesRequest) Reset() {
+	*x = FeesRequest{}
+	mi := &file_chand_v1_operations_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeesRequest) ProtoMessage() {}
+
+func (x *FeesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeesRequest.ProtoReflect.Descriptor instead.
+func (*FeesRequest) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FeesRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *FeesRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+type FeesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the oldest payment that is remembered began (history.payments): nothing older is counted.
+	From   *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Earned *FeeSum                `protobuf:"bytes,2,opt,name=earned,proto3" json:"earned,omitempty"`
+	Paid   *FeeSum                `protobuf:"bytes,3,opt,name=paid,proto3" json:"paid,omitempty"`
+	// Forwarded payments by the channel that they came from, by the one that they went to, and by the node that they came from.
+	EarnedIn     []*FeeSum `protobuf:"bytes,4,rep,name=earned_in,json=earnedIn,proto3" json:"earned_in,omitempty"`
+	EarnedOut    []*FeeSum `protobuf:"bytes,5,rep,name=earned_out,json=earnedOut,proto3" json:"earned_out,omitempty"`
+	EarnedByPeer []*FeeSum `protobuf:"bytes,6,rep,name=earned_by_peer,json=earnedByPeer,proto3" json:"earned_by_peer,omitempty"`
+	// Own payments by payee.
+	PaidByPeer    []*FeeSum `protobuf:"bytes,7,rep,name=paid_by_peer,json=paidByPeer,proto3" json:"paid_by_peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeesResponse) Reset() {
+	*x = FeesResponse{}
+	mi := &file_chand_v1_operations_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeesResponse) ProtoMessage() {}
+
+func (x *FeesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeesResponse.ProtoReflect.Descriptor instead.
+func (*FeesResponse) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FeesResponse) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *FeesResponse) GetEarned() *FeeSum {
+	if x != nil {
+		return x.Earned
+	}
+	return nil
+}
+
+func (x *FeesResponse) GetPaid() *FeeSum {
+	if x != nil {
+		return x.Paid
+	}
+	return nil
+}
+
+func (x *FeesResponse) GetEarnedIn() []*FeeSum {
+	if x != nil {
+		return x.EarnedIn
+	}
+	return nil
+}
+
+func (x *FeesResponse) GetEarnedOut() []*FeeSum {
+	if x != nil {
+		return x.EarnedOut
+	}
+	return nil
+}
+
+func (x *FeesResponse) GetEarnedByPeer() []*FeeSum {
+	if x != nil {
+		return x.EarnedByPeer
+	}
+	return nil
+}
+
+func (x *FeesResponse) GetPaidByPeer() []*FeeSum {
+	if x != nil {
+		return x.PaidByPeer
+	}
+	return nil
+}
+
+type FeeSum struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Channel or peer; empty in sums of all.
+	Of string `protobuf:"bytes,1,opt,name=of,proto3" json:"of,omitempty"`
+	// Payments that got through, and their sum without fees.
+	Count  uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Volume string `protobuf:"bytes,3,opt,name=volume,proto3" json:"volume,omitempty"`
+	Fees   string `protobuf:"bytes,4,opt,name=fees,proto3" json:"fees,omitempty"`
+	// Reservation fees, also of payments that did not get through.
+	Reserve       string `protobuf:"bytes,5,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeeSum) Reset() {
+	*x = FeeSum{}
+	mi := &file_chand_v1_operations_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeeSum) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeeSum) ProtoMessage() {}
+
+func (x *FeeSum) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeeSum.ProtoReflect.Descriptor instead.
+func (*FeeSum) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FeeSum) GetOf() string {
+	if x != nil {
+		return x.Of
+	}
+	return ""
+}
+
+func (x *FeeSum) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *FeeSum) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *FeeSum) GetFees() string {
+	if x != nil {
+		return x.Fees
+	}
+	return ""
+}
+
+func (x *FeeSum) GetReserve() string {
+	if x != nil {
+		return x.Reserve
+	}
+	return ""
+}
+
+type ForwardsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000. 0: 100.
+	Limit         uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardsRequest) Reset() {
+	*x = ForwardsRequest{}
+	mi := &file_chand_v1_operations_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardsRequest) ProtoMessage() {}
+
+func (x *ForwardsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardsRequest.ProtoReflect.Descriptor instead.
+func (*ForwardsRequest) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ForwardsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ForwardsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ForwardsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A page may have fewer than asked for, or none, though others follow.
+	Forwards      []*Forward             `protobuf:"bytes,1,rep,name=forwards,proto3" json:"forwards,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardsResponse) Reset() {
+	*x = ForwardsResponse{}
+	mi := &file_chand_v1_operations_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardsResponse) ProtoMessage() {}
+
+func (x *ForwardsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardsResponse.ProtoReflect.Descriptor instead.
+func (*ForwardsResponse) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ForwardsResponse) GetForwards() []*Forward {
+	if x != nil {
+		return x.Forwards
+	}
+	return nil
+}
+
+func (x *ForwardsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ForwardsResponse) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+type Forward struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Time       *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Hash       string                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	ChannelIn  string                 `protobuf:"bytes,3,opt,name=channel_in,json=channelIn,proto3" json:"channel_in,omitempty"`
+	ChannelOut string                 `protobuf:"bytes,4,opt,name=channel_out,json=channelOut,proto3" json:"channel_out,omitempty"`
+	PeerIn     string                 `protobuf:"bytes,5,opt,name=peer_in,json=peerIn,proto3" json:"peer_in,omitempty"`
+	PeerOut    string                 `protobuf:"bytes,6,opt,name=peer_out,json=peerOut,proto3" json:"peer_out,omitempty"`
+	// What was passed on, or would have been.
+	Amount  string `protobuf:"bytes,7,opt,name=amount,proto3" json:"amount,omitempty"`
+	Fee     string `protobuf:"bytes,8,opt,name=fee,proto3" json:"fee,omitempty"`
+	Reserve string `protobuf:"bytes,9,opt,name=reserve,proto3" json:"reserve,omitempty"`
+	// "succeeded" or "failed" (the reservation fee is earned all the same).
+	State         string `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forward) Reset() {
+	*x = Forward{}
+	mi := &file_chand_v1_operations_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forward) ProtoMessage() {}
+
+func (x *Forward) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forward.ProtoReflect.Descriptor instead.
+func (*Forward) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Forward) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Forward) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *Forward) GetChannelIn() string {
+	if x != nil {
+		return x.ChannelIn
+	}
+	return ""
+}
+
+func (x *Forward) GetChannelOut() string {
+	if x != nil {
+		return x.ChannelOut
+	}
+	return ""
+}
+
+func (x *Forward) GetPeerIn() string {
+	if x != nil {
+		return x.PeerIn
+	}
+	return ""
+}
+
+func (x *Forward) GetPeerOut() string {
+	if x != nil {
+		return x.PeerOut
+	}
+	return ""
+}
+
+func (x *Forward) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *Forward) GetFee() string {
+	if x != nil {
+		return x.Fee
+	}
+	return ""
+}
+
+func (x *Forward) GetReserve() string {
+	if x != nil {
+		return x.Reserve
+	}
+	return ""
+}
+
+func (x *Forward) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+type ExportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entries from then on. Absent: all that is remembered.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportRequest) Reset() {
+	*x = ExportRequest{}
+	mi := &file_chand_v1_operations_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportRequest) ProtoMessage() {}
+
+func (x *ExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
+func (*ExportRequest) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ExportRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type ExportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*BookEntry           `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResponse) Reset() {
+	*x = ExportResponse{}
+	mi := &file_chand_v1_operations_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResponse) ProtoMessage() {}
+
+func (x *ExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
+func (*ExportResponse) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ExportResponse) GetEntries() []*BookEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type BookEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// "sent", "received", "forwarded", "escrow", "stream", "ledger", "open" or "close".
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Payment hash, id of escrow, stream, channel or transaction.
+	Reference     string     `protobuf:"bytes,3,opt,name=reference,proto3" json:"reference,omitempty"`
+	Memo          string     `protobuf:"bytes,4,opt,name=memo,proto3" json:"memo,omitempty"`
+	Postings      []*Posting `protobuf:"bytes,5,rep,name=postings,proto3" json:"postings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BookEntry) Reset() {
+	*x = BookEntry{}
+	mi := &file_chand_v1_operations_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BookEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BookEntry) ProtoMessage() {}
+
+func (x *BookEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BookEntry.ProtoReflect.Descriptor instead.
+func (*BookEntry) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BookEntry) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *BookEntry) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *BookEntry) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *BookEntry) GetMemo() string {
+	if x != nil {
+		return x.Memo
+	}
+	return ""
+}
+
+func (x *BookEntry) GetPostings() []*Posting {
+	if x != nil {
+		return x.Postings
+	}
+	return nil
+}
+
+type Posting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "assets:ledger", "assets:channels:ID", "income:forwarding", "expenses:routing", "expenses:ledger-fees", "expenses:closed-channels",
+	// "counterparty:ID".
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// What the account gets; negative: what it gives.
+	Amount        string `protobuf:"bytes,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Posting) Reset() {
+	*x = Posting{}
+	mi := &file_chand_v1_operations_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Posting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Posting) ProtoMessage() {}
+
+func (x *Posting) ProtoReflect() protoreflect.Message {
+	mi := &file_chand_v1_operations_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Posting.ProtoReflect.Descriptor instead.
+func (*Posting) Descriptor() ([]byte, []int) {
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Posting) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Posting) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
 type DeadlinesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -28,7 +1008,7 @@ type DeadlinesRequest struct {
 
 func (x *DeadlinesRequest) Reset() {
 	*x = DeadlinesRequest{}
-	mi := &file_chand_v1_operations_proto_msgTypes[0]
+	mi := &file_chand_v1_operations_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -40,7 +1020,7 @@ func (x *DeadlinesRequest) String() string {
 func (*DeadlinesRequest) ProtoMessage() {}
 
 func (x *DeadlinesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_operations_proto_msgTypes[0]
+	mi := &file_chand_v1_operations_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -53,7 +1033,7 @@ func (x *DeadlinesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadlinesRequest.ProtoReflect.Descriptor instead.
 func (*DeadlinesRequest) Descriptor() ([]byte, []int) {
-	return file_chand_v1_operations_proto_rawDescGZIP(), []int{0}
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{13}
 }
 
 type DeadlinesResponse struct {
@@ -65,7 +1045,7 @@ type DeadlinesResponse struct {
 
 func (x *DeadlinesResponse) Reset() {
 	*x = DeadlinesResponse{}
-	mi := &file_chand_v1_operations_proto_msgTypes[1]
+	mi := &file_chand_v1_operations_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -77,7 +1057,7 @@ func (x *DeadlinesResponse) String() string {
 func (*DeadlinesResponse) ProtoMessage() {}
 
 func (x *DeadlinesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_operations_proto_msgTypes[1]
+	mi := &file_chand_v1_operations_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -90,7 +1070,7 @@ func (x *DeadlinesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadlinesResponse.ProtoReflect.Descriptor instead.
 func (*DeadlinesResponse) Descriptor() ([]byte, []int) {
-	return file_chand_v1_operations_proto_rawDescGZIP(), []int{1}
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeadlinesResponse) GetLocked() []*LockedCoins {
@@ -128,7 +1108,7 @@ type LockedCoins struct {
 
 func (x *LockedCoins) Reset() {
 	*x = LockedCoins{}
-	mi := &file_chand_v1_operations_proto_msgTypes[2]
+	mi := &file_chand_v1_operations_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -140,7 +1120,7 @@ func (x *LockedCoins) String() string {
 func (*LockedCoins) ProtoMessage() {}
 
 func (x *LockedCoins) ProtoReflect() protoreflect.Message {
-	mi := &file_chand_v1_operations_proto_msgTypes[2]
+	mi := &file_chand_v1_operations_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -153,7 +1133,7 @@ func (x *LockedCoins) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockedCoins.ProtoReflect.Descriptor instead.
 func (*LockedCoins) Descriptor() ([]byte, []int) {
-	return file_chand_v1_operations_proto_rawDescGZIP(), []int{2}
+	return file_chand_v1_operations_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LockedCoins) GetChannel() string {
@@ -244,7 +1224,92 @@ var File_chand_v1_operations_proto protoreflect.FileDescriptor
 
 const file_chand_v1_operations_proto_rawDesc = "" +
 	"\n" +
-	"\x19chand/v1/operations.proto\x12\bchand.v1\x1a\x15chand/v1/common.proto\"\x12\n" +
+	"\x19chand/v1/operations.proto\x12\bchand.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15chand/v1/common.proto\"\"\n" +
+	"\x10LiquidityRequest\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\"\xe4\x02\n" +
+	"\x11LiquidityResponse\x121\n" +
+	"\bchannels\x18\x01 \x03(\v2\x15.chand.v1.ChannelRoomR\bchannels\x12\x1b\n" +
+	"\tsend_once\x18\x02 \x01(\tR\bsendOnce\x12\x1d\n" +
+	"\n" +
+	"send_total\x18\x03 \x01(\tR\tsendTotal\x12!\n" +
+	"\freceive_once\x18\x04 \x01(\tR\vreceiveOnce\x12#\n" +
+	"\rreceive_total\x18\x05 \x01(\tR\freceiveTotal\x12\x17\n" +
+	"\ato_most\x18\x06 \x01(\tR\x06toMost\x12\x1b\n" +
+	"\tto_likely\x18\a \x01(\tR\btoLikely\x12\x1b\n" +
+	"\tfrom_most\x18\b \x01(\tR\bfromMost\x12\x1f\n" +
+	"\vfrom_likely\x18\t \x01(\tR\n" +
+	"fromLikely\x12\x12\n" +
+	"\x04hint\x18\n" +
+	" \x01(\tR\x04hint\x12\x10\n" +
+	"\x03why\x18\v \x01(\tR\x03why\"\xba\x02\n" +
+	"\vChannelRoom\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12%\n" +
+	"\x0epeer_connected\x18\x03 \x01(\bR\rpeerConnected\x12\x12\n" +
+	"\x04mine\x18\x04 \x01(\tR\x04mine\x12\x16\n" +
+	"\x06theirs\x18\x05 \x01(\tR\x06theirs\x12\x16\n" +
+	"\x06locked\x18\x06 \x01(\tR\x06locked\x12\x18\n" +
+	"\adeposit\x18\a \x01(\tR\adeposit\x12\x1b\n" +
+	"\tsend_once\x18\b \x01(\tR\bsendOnce\x12\x1d\n" +
+	"\n" +
+	"send_total\x18\t \x01(\tR\tsendTotal\x12!\n" +
+	"\freceive_once\x18\n" +
+	" \x01(\tR\vreceiveOnce\x12#\n" +
+	"\rreceive_total\x18\v \x01(\tR\freceiveTotal\"q\n" +
+	"\vFeesRequest\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xda\x02\n" +
+	"\fFeesResponse\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12(\n" +
+	"\x06earned\x18\x02 \x01(\v2\x10.chand.v1.FeeSumR\x06earned\x12$\n" +
+	"\x04paid\x18\x03 \x01(\v2\x10.chand.v1.FeeSumR\x04paid\x12-\n" +
+	"\tearned_in\x18\x04 \x03(\v2\x10.chand.v1.FeeSumR\bearnedIn\x12/\n" +
+	"\n" +
+	"earned_out\x18\x05 \x03(\v2\x10.chand.v1.FeeSumR\tearnedOut\x126\n" +
+	"\x0eearned_by_peer\x18\x06 \x03(\v2\x10.chand.v1.FeeSumR\fearnedByPeer\x122\n" +
+	"\fpaid_by_peer\x18\a \x03(\v2\x10.chand.v1.FeeSumR\n" +
+	"paidByPeer\"t\n" +
+	"\x06FeeSum\x12\x0e\n" +
+	"\x02of\x18\x01 \x01(\tR\x02of\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x16\n" +
+	"\x06volume\x18\x03 \x01(\tR\x06volume\x12\x12\n" +
+	"\x04fees\x18\x04 \x01(\tR\x04fees\x12\x18\n" +
+	"\areserve\x18\x05 \x01(\tR\areserve\"F\n" +
+	"\x0fForwardsRequest\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x99\x01\n" +
+	"\x10ForwardsResponse\x12-\n" +
+	"\bforwards\x18\x01 \x03(\v2\x11.chand.v1.ForwardR\bforwards\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12.\n" +
+	"\x04from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\"\x9b\x02\n" +
+	"\aForward\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\tR\x04hash\x12\x1d\n" +
+	"\n" +
+	"channel_in\x18\x03 \x01(\tR\tchannelIn\x12\x1f\n" +
+	"\vchannel_out\x18\x04 \x01(\tR\n" +
+	"channelOut\x12\x17\n" +
+	"\apeer_in\x18\x05 \x01(\tR\x06peerIn\x12\x19\n" +
+	"\bpeer_out\x18\x06 \x01(\tR\apeerOut\x12\x16\n" +
+	"\x06amount\x18\a \x01(\tR\x06amount\x12\x10\n" +
+	"\x03fee\x18\b \x01(\tR\x03fee\x12\x18\n" +
+	"\areserve\x18\t \x01(\tR\areserve\x12\x14\n" +
+	"\x05state\x18\n" +
+	" \x01(\tR\x05state\"A\n" +
+	"\rExportRequest\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"?\n" +
+	"\x0eExportResponse\x12-\n" +
+	"\aentries\x18\x01 \x03(\v2\x13.chand.v1.BookEntryR\aentries\"\xb0\x01\n" +
+	"\tBookEntry\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
+	"\treference\x18\x03 \x01(\tR\treference\x12\x12\n" +
+	"\x04memo\x18\x04 \x01(\tR\x04memo\x12-\n" +
+	"\bpostings\x18\x05 \x03(\v2\x11.chand.v1.PostingR\bpostings\";\n" +
+	"\aPosting\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\tR\x06amount\"\x12\n" +
 	"\x10DeadlinesRequest\"B\n" +
 	"\x11DeadlinesResponse\x12-\n" +
 	"\x06locked\x18\x01 \x03(\v2\x15.chand.v1.LockedCoinsR\x06locked\"\xd3\x02\n" +
@@ -262,10 +1327,14 @@ const file_chand_v1_operations_proto_rawDesc = "" +
 	"\x03act\x18\n" +
 	" \x01(\tR\x03act\x12+\n" +
 	"\afree_at\x18\v \x01(\v2\x12.chand.v1.DeadlineR\x06freeAt\x12\x12\n" +
-	"\x04next\x18\f \x01(\tR\x04next2R\n" +
+	"\x04next\x18\f \x01(\tR\x04next2\xd1\x02\n" +
 	"\n" +
 	"Operations\x12D\n" +
-	"\tDeadlines\x12\x1a.chand.v1.DeadlinesRequest\x1a\x1b.chand.v1.DeadlinesResponseB<Z:github.com/eschaton-network/chand/rpc/gen/chand/v1;chandv1b\x06proto3"
+	"\tDeadlines\x12\x1a.chand.v1.DeadlinesRequest\x1a\x1b.chand.v1.DeadlinesResponse\x12D\n" +
+	"\tLiquidity\x12\x1a.chand.v1.LiquidityRequest\x1a\x1b.chand.v1.LiquidityResponse\x125\n" +
+	"\x04Fees\x12\x15.chand.v1.FeesRequest\x1a\x16.chand.v1.FeesResponse\x12A\n" +
+	"\bForwards\x12\x19.chand.v1.ForwardsRequest\x1a\x1a.chand.v1.ForwardsResponse\x12=\n" +
+	"\x06Export\x12\x17.chand.v1.ExportRequest\x1a\x18.chand.v1.ExportResponse0\x01B<Z:github.com/eschaton-network/chand/rpc/gen/chand/v1;chandv1b\x06proto3"
 
 var (
 	file_chand_v1_operations_proto_rawDescOnce sync.Once
@@ -279,24 +1348,63 @@ func file_chand_v1_operations_proto_rawDescGZIP() []byte {
 	return file_chand_v1_operations_proto_rawDescData
 }
 
-var file_chand_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_chand_v1_operations_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_chand_v1_operations_proto_goTypes = []any{
-	(*DeadlinesRequest)(nil),  // 0: chand.v1.DeadlinesRequest
-	(*DeadlinesResponse)(nil), // 1: chand.v1.DeadlinesResponse
-	(*LockedCoins)(nil),       // 2: chand.v1.LockedCoins
-	(*Deadline)(nil),          // 3: chand.v1.Deadline
+	(*LiquidityRequest)(nil),      // 0: chand.v1.LiquidityRequest
+	(*LiquidityResponse)(nil),     // 1: chand.v1.LiquidityResponse
+	(*ChannelRoom)(nil),           // 2: chand.v1.ChannelRoom
+	(*FeesRequest)(nil),           // 3: chand.v1.FeesRequest
+	(*FeesResponse)(nil),          // 4: chand.v1.FeesResponse
+	(*FeeSum)(nil),                // 5: chand.v1.FeeSum
+	(*ForwardsRequest)(nil),       // 6: chand.v1.ForwardsRequest
+	(*ForwardsResponse)(nil),      // 7: chand.v1.ForwardsResponse
+	(*Forward)(nil),               // 8: chand.v1.Forward
+	(*ExportRequest)(nil),         // 9: chand.v1.ExportRequest
+	(*ExportResponse)(nil),        // 10: chand.v1.ExportResponse
+	(*BookEntry)(nil),             // 11: chand.v1.BookEntry
+	(*Posting)(nil),               // 12: chand.v1.Posting
+	(*DeadlinesRequest)(nil),      // 13: chand.v1.DeadlinesRequest
+	(*DeadlinesResponse)(nil),     // 14: chand.v1.DeadlinesResponse
+	(*LockedCoins)(nil),           // 15: chand.v1.LockedCoins
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*Deadline)(nil),              // 17: chand.v1.Deadline
 }
 var file_chand_v1_operations_proto_depIdxs = []int32{
-	2, // 0: chand.v1.DeadlinesResponse.locked:type_name -> chand.v1.LockedCoins
-	3, // 1: chand.v1.LockedCoins.acts_at:type_name -> chand.v1.Deadline
-	3, // 2: chand.v1.LockedCoins.free_at:type_name -> chand.v1.Deadline
-	0, // 3: chand.v1.Operations.Deadlines:input_type -> chand.v1.DeadlinesRequest
-	1, // 4: chand.v1.Operations.Deadlines:output_type -> chand.v1.DeadlinesResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2,  // 0: chand.v1.LiquidityResponse.channels:type_name -> chand.v1.ChannelRoom
+	16, // 1: chand.v1.FeesRequest.since:type_name -> google.protobuf.Timestamp
+	16, // 2: chand.v1.FeesRequest.until:type_name -> google.protobuf.Timestamp
+	16, // 3: chand.v1.FeesResponse.from:type_name -> google.protobuf.Timestamp
+	5,  // 4: chand.v1.FeesResponse.earned:type_name -> chand.v1.FeeSum
+	5,  // 5: chand.v1.FeesResponse.paid:type_name -> chand.v1.FeeSum
+	5,  // 6: chand.v1.FeesResponse.earned_in:type_name -> chand.v1.FeeSum
+	5,  // 7: chand.v1.FeesResponse.earned_out:type_name -> chand.v1.FeeSum
+	5,  // 8: chand.v1.FeesResponse.earned_by_peer:type_name -> chand.v1.FeeSum
+	5,  // 9: chand.v1.FeesResponse.paid_by_peer:type_name -> chand.v1.FeeSum
+	8,  // 10: chand.v1.ForwardsResponse.forwards:type_name -> chand.v1.Forward
+	16, // 11: chand.v1.ForwardsResponse.from:type_name -> google.protobuf.Timestamp
+	16, // 12: chand.v1.Forward.time:type_name -> google.protobuf.Timestamp
+	16, // 13: chand.v1.ExportRequest.since:type_name -> google.protobuf.Timestamp
+	11, // 14: chand.v1.ExportResponse.entries:type_name -> chand.v1.BookEntry
+	16, // 15: chand.v1.BookEntry.time:type_name -> google.protobuf.Timestamp
+	12, // 16: chand.v1.BookEntry.postings:type_name -> chand.v1.Posting
+	15, // 17: chand.v1.DeadlinesResponse.locked:type_name -> chand.v1.LockedCoins
+	17, // 18: chand.v1.LockedCoins.acts_at:type_name -> chand.v1.Deadline
+	17, // 19: chand.v1.LockedCoins.free_at:type_name -> chand.v1.Deadline
+	13, // 20: chand.v1.Operations.Deadlines:input_type -> chand.v1.DeadlinesRequest
+	0,  // 21: chand.v1.Operations.Liquidity:input_type -> chand.v1.LiquidityRequest
+	3,  // 22: chand.v1.Operations.Fees:input_type -> chand.v1.FeesRequest
+	6,  // 23: chand.v1.Operations.Forwards:input_type -> chand.v1.ForwardsRequest
+	9,  // 24: chand.v1.Operations.Export:input_type -> chand.v1.ExportRequest
+	14, // 25: chand.v1.Operations.Deadlines:output_type -> chand.v1.DeadlinesResponse
+	1,  // 26: chand.v1.Operations.Liquidity:output_type -> chand.v1.LiquidityResponse
+	4,  // 27: chand.v1.Operations.Fees:output_type -> chand.v1.FeesResponse
+	7,  // 28: chand.v1.Operations.Forwards:output_type -> chand.v1.ForwardsResponse
+	10, // 29: chand.v1.Operations.Export:output_type -> chand.v1.ExportResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_chand_v1_operations_proto_init() }
@@ -311,7 +1419,7 @@ func file_chand_v1_operations_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chand_v1_operations_proto_rawDesc), len(file_chand_v1_operations_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

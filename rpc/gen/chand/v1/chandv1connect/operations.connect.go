@@ -35,12 +35,28 @@ const (
 const (
 	// OperationsDeadlinesProcedure is the fully-qualified name of the Operations's Deadlines RPC.
 	OperationsDeadlinesProcedure = "/chand.v1.Operations/Deadlines"
+	// OperationsLiquidityProcedure is the fully-qualified name of the Operations's Liquidity RPC.
+	OperationsLiquidityProcedure = "/chand.v1.Operations/Liquidity"
+	// OperationsFeesProcedure is the fully-qualified name of the Operations's Fees RPC.
+	OperationsFeesProcedure = "/chand.v1.Operations/Fees"
+	// OperationsForwardsProcedure is the fully-qualified name of the Operations's Forwards RPC.
+	OperationsForwardsProcedure = "/chand.v1.Operations/Forwards"
+	// OperationsExportProcedure is the fully-qualified name of the Operations's Export RPC.
+	OperationsExportProcedure = "/chand.v1.Operations/Export"
 )
 
 // OperationsClient is a client for the chand.v1.Operations service.
 type OperationsClient interface {
 	// Deadlines lists every coin that can't be used now, the nearest deadline first. The amounts add up to locked and bound of the status.
 	Deadlines(context.Context, *v1.DeadlinesRequest) (*v1.DeadlinesResponse, error)
+	// Liquidity tells what can be paid and received now, and how much can go to a node and come from it.
+	Liquidity(context.Context, *v1.LiquidityRequest) (*v1.LiquidityResponse, error)
+	// Fees sums what forwarding earned and what paying cost.
+	Fees(context.Context, *v1.FeesRequest) (*v1.FeesResponse, error)
+	// Forwards lists what was passed on, the newest first.
+	Forwards(context.Context, *v1.ForwardsRequest) (*v1.ForwardsResponse, error)
+	// Export streams the books in double entry: the postings of each entry add up to zero.
+	Export(context.Context, *v1.ExportRequest) (*connect.ServerStreamForClient[v1.ExportResponse], error)
 }
 
 // NewOperationsClient constructs a client for the chand.v1.Operations service. By default, it uses
@@ -60,12 +76,40 @@ func NewOperationsClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(operationsMethods.ByName("Deadlines")),
 			connect.WithClientOptions(opts...),
 		),
+		liquidity: connect.NewClient[v1.LiquidityRequest, v1.LiquidityResponse](
+			httpClient,
+			baseURL+OperationsLiquidityProcedure,
+			connect.WithSchema(operationsMethods.ByName("Liquidity")),
+			connect.WithClientOptions(opts...),
+		),
+		fees: connect.NewClient[v1.FeesRequest, v1.FeesResponse](
+			httpClient,
+			baseURL+OperationsFeesProcedure,
+			connect.WithSchema(operationsMethods.ByName("Fees")),
+			connect.WithClientOptions(opts...),
+		),
+		forwards: connect.NewClient[v1.ForwardsRequest, v1.ForwardsResponse](
+			httpClient,
+			baseURL+OperationsForwardsProcedure,
+			connect.WithSchema(operationsMethods.ByName("Forwards")),
+			connect.WithClientOptions(opts...),
+		),
+		export: connect.NewClient[v1.ExportRequest, v1.ExportResponse](
+			httpClient,
+			baseURL+OperationsExportProcedure,
+			connect.WithSchema(operationsMethods.ByName("Export")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // operationsClient implements OperationsClient.
 type operationsClient struct {
 	deadlines *connect.Client[v1.DeadlinesRequest, v1.DeadlinesResponse]
+	liquidity *connect.Client[v1.LiquidityRequest, v1.LiquidityResponse]
+	fees      *connect.Client[v1.FeesRequest, v1.FeesResponse]
+	forwards  *connect.Client[v1.ForwardsRequest, v1.ForwardsResponse]
+	export    *connect.Client[v1.ExportRequest, v1.ExportResponse]
 }
 
 // Deadlines calls chand.v1.Operations.Deadlines.
@@ -77,10 +121,50 @@ func (c *operationsClient) Deadlines(ctx context.Context, req *v1.DeadlinesReque
 	return nil, err
 }
 
+// Liquidity calls chand.v1.Operations.Liquidity.
+func (c *operationsClient) Liquidity(ctx context.Context, req *v1.LiquidityRequest) (*v1.LiquidityResponse, error) {
+	response, err := c.liquidity.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Fees calls chand.v1.Operations.Fees.
+func (c *operationsClient) Fees(ctx context.Context, req *v1.FeesRequest) (*v1.FeesResponse, error) {
+	response, err := c.fees.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Forwards calls chand.v1.Operations.Forwards.
+func (c *operationsClient) Forwards(ctx context.Context, req *v1.ForwardsRequest) (*v1.ForwardsResponse, error) {
+	response, err := c.forwards.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Export calls chand.v1.Operations.Export.
+func (c *operationsClient) Export(ctx context.Context, req *v1.ExportRequest) (*connect.ServerStreamForClient[v1.ExportResponse], error) {
+	return c.export.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // OperationsHandler is an implementation of the chand.v1.Operations service.
 type OperationsHandler interface {
 	// Deadlines lists every coin that can't be used now, the nearest deadline first. The amounts add up to locked and bound of the status.
 	Deadlines(context.Context, *v1.DeadlinesRequest) (*v1.DeadlinesResponse, error)
+	// Liquidity tells what can be paid and received now, and how much can go to a node and come from it.
+	Liquidity(context.Context, *v1.LiquidityRequest) (*v1.LiquidityResponse, error)
+	// Fees sums what forwarding earned and what paying cost.
+	Fees(context.Context, *v1.FeesRequest) (*v1.FeesResponse, error)
+	// Forwards lists what was passed on, the newest first.
+	Forwards(context.Context, *v1.ForwardsRequest) (*v1.ForwardsResponse, error)
+	// Export streams the books in double entry: the postings of each entry add up to zero.
+	Export(context.Context, *v1.ExportRequest, *connect.ServerStream[v1.ExportResponse]) error
 }
 
 // NewOperationsHandler builds an HTTP handler from the service implementation. It returns the path
@@ -96,10 +180,42 @@ func NewOperationsHandler(svc OperationsHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(operationsMethods.ByName("Deadlines")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operationsLiquidityHandler := connect.NewUnaryHandlerSimple(
+		OperationsLiquidityProcedure,
+		svc.Liquidity,
+		connect.WithSchema(operationsMethods.ByName("Liquidity")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operationsFeesHandler := connect.NewUnaryHandlerSimple(
+		OperationsFeesProcedure,
+		svc.Fees,
+		connect.WithSchema(operationsMethods.ByName("Fees")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operationsForwardsHandler := connect.NewUnaryHandlerSimple(
+		OperationsForwardsProcedure,
+		svc.Forwards,
+		connect.WithSchema(operationsMethods.ByName("Forwards")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operationsExportHandler := connect.NewServerStreamHandlerSimple(
+		OperationsExportProcedure,
+		svc.Export,
+		connect.WithSchema(operationsMethods.ByName("Export")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/chand.v1.Operations/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperationsDeadlinesProcedure:
 			operationsDeadlinesHandler.ServeHTTP(w, r)
+		case OperationsLiquidityProcedure:
+			operationsLiquidityHandler.ServeHTTP(w, r)
+		case OperationsFeesProcedure:
+			operationsFeesHandler.ServeHTTP(w, r)
+		case OperationsForwardsProcedure:
+			operationsForwardsHandler.ServeHTTP(w, r)
+		case OperationsExportProcedure:
+			operationsExportHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -111,4 +227,20 @@ type UnimplementedOperationsHandler struct{}
 
 func (UnimplementedOperationsHandler) Deadlines(context.Context, *v1.DeadlinesRequest) (*v1.DeadlinesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Operations.Deadlines is not implemented"))
+}
+
+func (UnimplementedOperationsHandler) Liquidity(context.Context, *v1.LiquidityRequest) (*v1.LiquidityResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Operations.Liquidity is not implemented"))
+}
+
+func (UnimplementedOperationsHandler) Fees(context.Context, *v1.FeesRequest) (*v1.FeesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Operations.Fees is not implemented"))
+}
+
+func (UnimplementedOperationsHandler) Forwards(context.Context, *v1.ForwardsRequest) (*v1.ForwardsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Operations.Forwards is not implemented"))
+}
+
+func (UnimplementedOperationsHandler) Export(context.Context, *v1.ExportRequest, *connect.ServerStream[v1.ExportResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("chand.v1.Operations.Export is not implemented"))
 }
