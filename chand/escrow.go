@@ -282,11 +282,10 @@ func (d *Daemon) escrowByKey(key string) (Escrow, bool, error) {
 
 // ReleaseEscrow gives the money to the payee (payer only). Too late is refused: from the deadline on the lock is on its way back.
 func (d *Daemon) ReleaseEscrow(ctx context.Context, id types.Hash) (Escrow, error) {
-	e := d.escrows.get(id, rolePayer)
-	if e == nil || e.view.Load() == nil {
+	rec, open := d.openEscrow(id, rolePayer)
+	if !open {
 		return d.notOpen(id, rolePayer, EscrowReleased)
 	}
-	rec := *e.view.Load()
 	if h := d.Height(); h >= rec.Deadline {
 		return d.shownEscrow(rec), refuse(CodeExpired, "nothing is to be done: the money comes back by itself", "the deadline of the escrow was block %d, the ledger is at %d", rec.Deadline, h)
 	}
@@ -295,8 +294,8 @@ func (d *Daemon) ReleaseEscrow(ctx context.Context, id types.Hash) (Escrow, erro
 
 // RefundEscrow gives the money back to the payer (payee only).
 func (d *Daemon) RefundEscrow(ctx context.Context, id types.Hash) (Escrow, error) {
-	e := d.escrows.get(id, rolePayee)
-	if e == nil || e.view.Load() == nil {
+	rec, open := d.openEscrow(id, rolePayee)
+	if !open {
 		if p := d.escrows.get(id, rolePayer); p != nil && p.view.Load() != nil {
 			rec := *p.view.Load()
 			return d.shownEscrow(rec), refuse(CodePhase, "ask the payee to refund, or wait: it comes back by itself",
@@ -304,8 +303,20 @@ func (d *Daemon) RefundEscrow(ctx context.Context, id types.Hash) (Escrow, error
 		}
 		return d.notOpen(id, rolePayee, EscrowRefunded)
 	}
-	rec := *e.view.Load()
 	return d.commandEscrow(ctx, rec, func(done chan<- error) any { return mailGiveBack{lock: rec.Lock, done: done} })
+}
+
+// openEscrow finds one that is not over. Between its commit and the moment in which its runner shows it, the store has it alone.
+func (d *Daemon) openEscrow(id types.Hash, role string) (Escrow, bool) {
+	e := d.escrows.get(id, role)
+	if e == nil {
+		return Escrow{}, false
+	}
+	if v := e.view.Load(); v != nil {
+		return *v, true
+	}
+	rec, ok, err := load[Escrow](d.Store, bucketEscrow, escrowKey(id, role))
+	return rec, err == nil && ok && !rec.final()
 }
 
 // notOpen answers for an escrow that is over: the same command again is no error.
