@@ -39,6 +39,9 @@ var timeAllowed = []string{"types"}
 var ruleLibraries = []string{"github.com/btcsuite/btcd/", "github.com/oasisprotocol/curve25519-voi/",
 	"github.com/fxamacker/cbor/", "github.com/ipfs/go-cid", "github.com/multiformats/go-multihash", "cel.dev/cel-go/", "golang.org/x/crypto/"}
 
+// attacker must be linked into no program.
+const attacker = "itest/mallory"
+
 type pkg struct {
 	ImportPath string
 	Imports    []string
@@ -131,6 +134,8 @@ func verdict(from, path string) string {
 		if !isOwn && !standard(path) && !hasPrefix(path, append(shells[shell], ruleLibraries...)) {
 			return "a shell imports only the library that it wraps"
 		}
+	case home(own, []string{attacker}) != "" && home(from, []string{"itest"}) == "":
+		return "the peer that breaks the protocol is for end-to-end tests alone"
 	case home(from, []string{"cmd", "itest", "internal"}) != "":
 	default:
 		return "the package stands in no ring: give it a place in archtest and docs/architecture.md"
@@ -174,6 +179,8 @@ func TestVerdicts(t *testing.T) {
 		{"peer", module + "dht", false},
 		{"store/memstore", module + "store/storetest", true},
 		{"cmd/chand", module + "store", true},
+		{"cmd/chand", module + "itest/mallory", false},
+		{"internal/devnet", module + "itest/mallory", false},
 		{"newfolder", "fmt", false},
 	} {
 		if got := verdict(c.from, c.path) == ""; got != c.allowed {
