@@ -53,6 +53,9 @@ type Escrow struct {
 	Attempt  *Attempt        `cbor:"17,keyasint,omitempty"`
 	// Reserve is what the payer paid the hops for keeping the lock open, without what came back.
 	Reserve types.Amount `cbor:"18,keyasint,omitempty"`
+	// Since is the height at which it was opened, Reminded how many reminders of its deadline were given.
+	Since    types.Height `cbor:"19,keyasint,omitempty"`
+	Reminded int          `cbor:"20,keyasint,omitempty"`
 }
 
 func (e Escrow) final() bool {
@@ -170,7 +173,7 @@ func (r *runner) holdEscrow(b *batch, l channel.Lock, in *incomingRecord, memo s
 		return
 	}
 	e := &escrow{d: r.d, rec: Escrow{ID: l.Hash, Role: rolePayee, Peer: payer, State: EscrowHeld, Amount: l.Amount, Memo: memo, Expiry: l.Expiry,
-		Deadline: b.state.Timing.ClaimBy(l.Expiry), Opened: r.d.now(), Channel: b.state.ID, Lock: l.ID}}
+		Deadline: b.state.Timing.ClaimBy(l.Expiry), Opened: r.d.now(), Channel: b.state.ID, Lock: l.ID, Since: r.height}}
 	b.write(e.write())
 	r.d.escrows.add(e)
 	b.then(func() {
@@ -226,6 +229,7 @@ func (d *Daemon) OpenEscrow(ctx context.Context, q EscrowRequest) (Escrow, error
 		staged: func(at place) []types.Write {
 			e.rec.State, e.rec.Channel, e.rec.Lock, e.rec.Fee, e.rec.Expiry = EscrowHeld, at.channel, at.lock, way.fee, way.expiry
 			e.rec.Reserve = req.out.Reserve
+			e.rec.Since = d.Height()
 			e.rec.Deadline = way.timing.ClaimBy(way.payeeExpiry)
 			e.rec.Attempt = &Attempt{Channel: at.channel, Version: at.version, Lock: at.lock, Secrets: way.secrets, Nodes: way.nodes, Channels: way.channels}
 			w := []types.Write{e.write()}

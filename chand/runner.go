@@ -468,6 +468,7 @@ func (r *runner) block(b *batch, ev ledger.BlockEvents) {
 	}
 	r.deadlines(b)
 	r.warn(b)
+	r.remind(b)
 	r.turnWithheld(b)
 	n := 0
 	for ; n < len(r.queue) && ev.Height > r.queue[n].since+turnPatience; n++ {

@@ -70,7 +70,7 @@ type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Counts up from the daemon's start; a gap means that this client was too slow and missed events.
 	Seq uint32 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	// "subscribed", "block", "account", "channel.<state>", "payment.<state>", "escrow.<state>", "peer.up", "peer.down", "deadline.near" (this daemon is about to act by itself),
+	// "subscribed", "block", "account", "channel.<state>", "payment.<state>", "escrow.<state>", "escrow.reminder", "peer.up", "peer.down", "deadline.near" (this daemon is about to act by itself),
 	// "statement", "service", "timestamp", "warning".
 	Type string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
