@@ -102,20 +102,64 @@ func (r *runner) run(ctx context.Context) error {
 		if r.finished() {
 			break
 		}
-		var first any
-		select {
-		case <-ctx.Done():
+		first, ok := r.wait(ctx)
+		if !ok {
 			return nil
-		case first = <-r.fromPeer:
-		case b := <-r.blocks:
-			first = b
-		case <-r.box.wake:
 		}
 		inputs = r.drain(first)
 	}
 	r.refuseAll()
 	r.d.unregister(r)
 	return nil
+}
+
+// wait returns the next input, nil when the mailbox has some; ok is false when ctx has ended. Blocks that change nothing end here: with thousands of
+// quiet channels a round for each would keep the processor busy, and their stacks large.
+func (r *runner) wait(ctx context.Context) (first any, ok bool) {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, false
+		case first = <-r.fromPeer:
+			return first, true
+		case <-r.box.wake:
+			return nil, true
+		case b := <-r.blocks:
+			if b.Height <= r.height || !r.quiet() || r.concerned(b.Events) {
+				return b, true
+			}
+			r.height = b.Height
+			r.seen.Store(uint32(b.Height))
+		}
+	}
+}
+
+// quiet tells whether nothing in this channel depends on the height: it is open, and neither locks nor anything else waits.
+func (r *runner) quiet() bool {
+	s := &r.state
+	return s.Phase == channel.PhaseOpen && len(s.Current.Locks) == 0 && !s.CloseAsked[0] && !s.CloseAsked[1] && !s.Restored && s.Offered == 0 && r.named &&
+		!r.asked && !r.wanted && len(r.queue)+len(r.backs)+len(r.refunds)+len(r.releases)+len(r.outgoing)+len(r.incoming) == 0
+}
+
+// concerned tells whether a block holds an event about this open channel; outputs of others' channels don't matter to it.
+func (r *runner) concerned(events []ledger.Event) bool {
+	for _, e := range events {
+		switch v := e.(type) {
+		case ledger.ContractOpened:
+			if v.ID == r.state.ID {
+				return true
+			}
+		case ledger.ContractPosted:
+			if v.ID == r.state.ID {
+				return true
+			}
+		case ledger.ContractSettled:
+			if v.ID == r.state.ID {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // finished tells whether nothing is left to do for this channel: it is over, and nobody waits for what it knows.
