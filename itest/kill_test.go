@@ -65,11 +65,11 @@ func TestKillNineInTheMiddleOfPayments(t *testing.T) {
 	})
 	after := n.books(ab, bc, alice, bob, carol)
 	t.Logf("books before %v, after %v", before, after)
-	// Each try that reached bob paid him for keeping its lock open, about 200 units, whatever became of it.
+	// A try that reached bob before a kill may have paid him for keeping its lock open, about 200 units, without alice's record of it.
 	const reserves = payments * 1000
 	fell := before["alice"] - after["alice"]
-	if fell <= spent || fell > spent+reserves {
-		t.Errorf("alice's balance fell by %s, her payments cost %s and reservation fees", fell, spent)
+	if fell < spent || fell > spent+reserves {
+		t.Errorf("alice's balance fell by %s, her payments cost %s", fell, spent)
 	}
 	if got, want := after["carol"]-before["carol"], payments*types.Coin/2; got != want {
 		t.Errorf("carol got %s, reported as paid were %s", got, want)

@@ -69,6 +69,9 @@ type Storage struct {
 	omitted int                         // guarded by mu; essentials that had no room in the newest blob
 }
 
+// errNotNow wraps what a peer said that keeps no blob: it is too soon after the one before, or for it the channel is not open yet.
+var errNotNow = errors.New("refused")
+
 // Keeper is a peer that has our blob.
 type Keeper struct {
 	Node types.NodeID
@@ -186,7 +189,10 @@ func (s *Storage) Run(ctx context.Context) error {
 			return nil
 		case <-s.wake:
 		}
-		if err := s.push(ctx); err != nil && ctx.Err() == nil {
+		err := s.push(ctx)
+		if errors.Is(err, errNotNow) {
+			s.cfg.Log.Debug("a peer does not take a backup now; the next block tries again", "err", err)
+		} else if err != nil && ctx.Err() == nil {
 			s.cfg.Log.Warn("the backup with peers is not up to date; the next block tries again", "err", err)
 		}
 	}
@@ -238,7 +244,7 @@ func (s *Storage) push(ctx context.Context) error {
 func (s *Storage) give(ctx context.Context, p types.NodeID, blob []byte) error {
 	a, err := s.ask(ctx, p, wire.StorageRequest{Blob: blob})
 	if err == nil && a.Refused != "" {
-		err = fmt.Errorf("refused: %q", a.Refused)
+		err = fmt.Errorf("%w: %q", errNotNow, a.Refused)
 	}
 	return err
 }
