@@ -457,7 +457,8 @@ func (h *history) idle(n *node) bool {
 		switch c.Phase {
 		case channel.PhaseClosed, channel.PhaseFailed:
 		case channel.PhaseOpen:
-			if c.Locks != 0 || !n.ready(c.ID) {
+			// A link that was just made anew is ready before what was lost has been sent again.
+			if r := n.runner(c.ID); c.Locks != 0 || !n.ready(c.ID) || r == nil || r.view.Load().State.Unacked() != 0 {
 				return false
 			}
 		default:
