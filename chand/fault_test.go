@@ -97,9 +97,13 @@ func (f *fault) heal() {
 // forEachFault runs one scenario again and again, each time with another effect of the victim failing, until there is no further
 // effect. It reports how many there were.
 func forEachFault(t *testing.T, victim string, scenario func(t *testing.T, f *fault)) {
+	step := 1
+	if testing.Short() { // under the race detector, which makes each ten times as long
+		step = 5
+	}
 	for _, happened := range []bool{false, true} {
 		at := 1
-		for ; ; at++ {
+		for ; ; at += step {
 			f := &fault{at: at, happened: happened}
 			ok := t.Run(fmt.Sprintf("%s/%d/happened=%v", victim, at, happened), func(t *testing.T) {
 				scenario(t, f)
