@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/eschaton-network/chand/channel"
+	"github.com/eschaton-network/chand/types"
 	"github.com/eschaton-network/chand/wire"
 )
 
@@ -187,9 +188,7 @@ func (r *runner) placed(b *batch, plan []planned, u *wire.Update) {
 		if lock, ok := u.Ops[i].(wire.AddLock); ok {
 			at.lock = lock.ID
 			p.req.out.Hash, p.req.out.Reserve = lock.Hash, lock.Reserve
-			if p.req.out.Attempt != nil {
-				p.req.out.Attempt.Reserve = lock.Reserve
-			}
+			p.req.out.reserved(lock.Reserve)
 			r.outgoing[lock.ID] = p.req.out
 			if p.req.out.Released {
 				r.releases[lock.ID] = p.req.out.Preimage
@@ -271,4 +270,16 @@ func (r *runner) unrefund(b *batch, p wire.Pay) {
 			return
 		}
 	}
+}
+
+// reserved notes the reservation fee that was signed. The goroutine that drives a payment reads its attempts as well.
+func (o *outgoing) reserved(fee types.Amount) {
+	if o.Attempt == nil {
+		return
+	}
+	if p := o.payment; p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+	}
+	o.Attempt.Reserve = fee
 }
