@@ -12,7 +12,9 @@ import (
 // What "unknown" means, and what ends it.
 const (
 	textUnsure = "the channel is being closed and the payee's receipt has not come: the version that the ledger settles decides whether it was paid; do not pay again"
-	textLost   = "a lock of it is not in the state that was agreed after a loss of data: it was paid or came back, and only the lost data knew; " +
+	textAgreed = "both sides have agreed anew where the channel stands, and the payment is part of that: the payee has the money; a payee that lost data " +
+		"can't prove it, another one does as soon as it is heard; do not pay again"
+	textLost = "a lock of it is not in the state that was agreed after a loss of data: it was paid or came back, and only the lost data knew; " +
 		"a proof of payment still decides it"
 	textGone      = "the channel of the payment is over and its record does not say how the payment ended"
 	textNoReceipt = "the money is with the payee by the channel's last version; the payee never sent its receipt"

@@ -375,6 +375,15 @@ func (h *history) forgotten() {
 		return
 	}
 	old := h.node(h.old)
+	h.w.until("the openings that it forgot have ended", func() bool {
+		for _, name := range h.names {
+			list, _ := h.node(name).Channels(false)
+			if slices.ContainsFunc(list, func(c Channel) bool { return c.Peer == old.ID() && c.Phase < channel.PhaseOpen }) {
+				return false
+			}
+		}
+		return true
+	})
 	for _, name := range h.names {
 		list, _ := h.node(name).Channels(false)
 		for _, c := range list {

@@ -296,6 +296,8 @@ func (r *runner) resynced(b *batch, gone []channel.Lock) {
 	r.spont = nil
 	for _, p := range r.pays {
 		p.renumbered(b)
+		// A payee that lost data has the money and does not know for what. One that did not sends its receipt again, which ends the doubt.
+		p.unsure(b, textAgreed)
 	}
 	for _, l := range b.state.Current.Locks {
 		switch {
